@@ -1,0 +1,123 @@
+"""The command line: python -m maestro <run|campaign|records|data|book|doctor>."""
+
+import argparse
+import sys
+
+
+def main(argv=None):
+    """Run one command; errors of use are one line on stderr and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m maestro", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in (_run, _campaign, _records, _data, _book, _doctor):
+        add(commands)
+    args = parser.parse_args(argv)
+    try:
+        return args.do(args) or 0
+    except KeyboardInterrupt:
+        print("stopped; what was trained so far is kept, run it again to go on")
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(commands):
+    command = commands.add_parser(
+        "run", help="run a notebook with your own parameters, name=value"
+    )
+    command.add_argument("notebook")
+    command.add_argument("parameters", nargs="*", metavar="name=value")
+    command.add_argument("-o", "--output", help="where to write the executed notebook")
+    command.set_defaults(do=_do_run)
+
+
+def _do_run(args):
+    from .book import run_notebook
+
+    path = run_notebook(args.notebook, args.parameters, args.output)
+    print(f"written: {path}")
+
+
+def _campaign(commands):
+    command = commands.add_parser("campaign", help="train every run without a record")
+    command.add_argument("--list", action="store_true", help="show them, train nothing")
+    command.add_argument("--only", default="", help="part of a run's description")
+    command.add_argument("--workers", type=int, default=1)
+    command.add_argument("--device", default="auto")
+    command.set_defaults(do=_do_campaign)
+
+
+def _do_campaign(args):
+    from . import campaign, experiments
+
+    configs = [c for c in experiments.every_run() if args.only in campaign.describe(c)]
+    todo = campaign.missing(configs)
+    if args.list:
+        for config in todo:
+            print(config.id, campaign.describe(config))
+        print(f"{len(todo)} of {len(configs)} runs have no record yet")
+        return
+    campaign.run(configs, args.device, args.workers)
+
+
+def _records(commands):
+    command = commands.add_parser("records", help="list and verify the run records")
+    command.set_defaults(do=_do_records)
+
+
+def _do_records(args):
+    from . import records
+
+    good, bad = records.read_all()
+    for record in good.values():
+        row = records.row(record)
+        print(
+            f"{row['id']}  {row['model']}/{row['task']} {row['method']} "
+            f"{row.get('lambda_gl', '')} seed {row['seed']}: "
+            f"{row['test_accuracy']:.2f} %, {row['params']:,} parameters"
+        )
+    for problem in bad.values():
+        print(f"damaged: {problem}", file=sys.stderr)
+    print(f"{len(good)} good records, {len(bad)} damaged")
+    return int(bool(bad))
+
+
+def _data(commands):
+    command = commands.add_parser("data", help="fetch, check and prepare a data set")
+    command.add_argument("name")
+    command.set_defaults(do=_do_data)
+
+
+def _do_data(args):
+    from .datasets import PREPARE
+
+    if args.name not in PREPARE:
+        raise ValueError(f"no data set {args.name!r}; there is: {', '.join(PREPARE)}")
+    print(f"ready: {PREPARE[args.name]()}")
+
+
+def _book(commands):
+    command = commands.add_parser("book", help="run every notebook, build the site")
+    command.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
+    command.set_defaults(do=_do_book)
+
+
+def _do_book(args):
+    from .book import build
+
+    build(args.jobs)
+
+
+def _doctor(commands):
+    command = commands.add_parser("doctor", help="say what this machine has and lacks")
+    command.set_defaults(do=_do_doctor)
+
+
+def _do_doctor(args):
+    from .doctor import report
+
+    return report()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What determines a run, in one frozen value whose hash is the run's id.
+
+Two runs with the same configuration are the same run, so nothing that changes a result
+may be left out of it, and what does not (device, workers, where files lie) is not in
+it. A field that is at its default is left out of the hash: a later version may add
+fields without renaming old runs, and must never change a default.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "data" / "runs"
+PAPER = ROOT / "data" / "paper"
+CACHE = ROOT / "data" / "cache"
+
+
+def data_folder():
+    """Where prepared data sets lie: MAESTRO_DATA if it is set, else data/cache."""
+    return Path(os.environ.get("MAESTRO_DATA") or CACHE)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. lr falls by ``lr_decay`` at each of ``milestones`` (epochs)."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    milestones: tuple = ()
+    lr_decay: float = 0.1
+
+    def __post_init__(self):
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name, low in (("epochs", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ValueError(f"{name}={value!r}: it takes an integer >= {low}")
+        if self.optimizer not in ("sgd",):
+            raise ValueError(f"optimizer={self.optimizer!r}; it is sgd")
+        for name in ("lr", "momentum", "weight_decay", "lr_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name}={value!r}: it takes a number >= 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training, completely.
+
+    task: a data set (`datasets.TASKS`); model: one of `models.MODELS`; method: one of
+    `methods.METHODS`, its own numbers in ``options``; scale: which size of the
+    experiment this is (the tables never mix scales).
+    """
+
+    task: str
+    model: str
+    method: str
+    recipe: Recipe
+    options: dict = field(default_factory=dict)
+    seed: int = 0
+    scale: str = "paper"
+
+    @property
+    def id(self):
+        """12 hexadecimal digits: the hash of all that is not at its default."""
+        told = _told(self) | {"recipe": _told(self.recipe)}
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_dict(self):
+        """As JSON keeps it; `from_dict` reads it back to an equal value."""
+        values = dataclasses.asdict(self)
+        values["recipe"]["milestones"] = list(self.recipe.milestones)
+        return values
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`. Raises ValueError on unknown or missing fields."""
+        try:
+            return cls(**values | {"recipe": Recipe(**values["recipe"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a run's configuration: {error}") from None
+
+
+def _told(value):
+    """{name: value} of the fields that are not at their default."""
+    kept = {}
+    for f in dataclasses.fields(value):
+        default = f.default
+        if f.default_factory is not dataclasses.MISSING:
+            default = f.default_factory()
+        if getattr(value, f.name) != default:
+            kept[f.name] = getattr(value, f.name)
+    return kept

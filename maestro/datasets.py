@@ -1,0 +1,259 @@
+"""Data sets as tensors on the device: prepared once, checked each time, no loaders.
+
+A prepared data set is one .npz in `config.data_folder()`: train_images, test_images
+uint8 (N, H, W, C); train_labels, test_labels (N,).
+"""
+
+import gzip
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .config import data_folder
+
+
+class DataError(RuntimeError):
+    """Data that is missing or damaged; says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to fetch: where from, and the md5 of its unpacked content."""
+
+    name: str
+    md5: str
+    mirrors: tuple
+
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+MNIST = {
+    part: Source(f"{file}-ubyte.gz", md5, MNIST_MIRRORS)
+    for part, file, md5 in (
+        ("train_images", "train-images-idx3", "6bbc9ace898e44ae57da46a324031adb"),
+        ("train_labels", "train-labels-idx1", "a25bea736e30d166cdddb491f175f624"),
+        ("test_images", "t10k-images-idx3", "2646ac647ad5339dbf082846283269ea"),
+        ("test_labels", "t10k-labels-idx1", "27ae3e4e09519cfbb04c329615203637"),
+    )
+}
+# sha256 of images and labels, training then test; the true MNIST has this and no other
+MNIST_FINGERPRINT = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
+
+
+class ImageTask:
+    """Images and labels of one data set, whole, on one device, normalised.
+
+    example: one image of zeros (1, C, H, W), for counting. fingerprint: of the data.
+    """
+
+    metric = "accuracy"  # in per cent, on the test set
+
+    def __init__(self, arrays, mean, std, device="cpu"):
+        self.fingerprint = fingerprint(arrays)
+        self.classes = int(arrays["train_labels"].max()) + 1
+        self.train = _on_device(arrays, "train", mean, std, device)
+        self.test = _on_device(arrays, "test", mean, std, device)
+        self.example = torch.zeros_like(self.train[0][:1], device="cpu")
+
+    def batches(self, batch_size, order):
+        """(inputs, labels) for each batch of ``order``, a permutation of the images."""
+        images, labels = self.train
+        for picked in order.to(images.device).split(batch_size):
+            yield images[picked], labels[picked]
+
+    def __len__(self):
+        return len(self.train[1])
+
+    def loss(self, model, batch):
+        """Mean cross-entropy of one batch: (loss, how many examples)."""
+        images, labels = batch
+        return F.cross_entropy(model(images), labels), len(labels)
+
+    @torch.no_grad()
+    def evaluate(self, model, batch_size=1000):
+        """{test_loss, test_accuracy (%)} of a model in evaluation mode."""
+        loss = torch.zeros((), dtype=torch.float64)
+        right = torch.zeros((), dtype=torch.int64)
+        images, labels = self.test
+        batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        for x, y in batches:
+            logits = model(x)
+            loss += F.cross_entropy(logits, y, reduction="sum").cpu()
+            right += (logits.argmax(1) == y).sum().cpu()
+        return {
+            "test_loss": loss.item() / len(labels),
+            "test_accuracy": 100 * right.item() / len(labels),
+        }
+
+
+def mnist(device="cpu"):
+    """MNIST: 60,000 and 10,000 images (1, 28, 28); normalised by .1307, .3081."""
+    arrays = _prepared("mnist")
+    found = fingerprint(arrays)
+    if found != MNIST_FINGERPRINT:
+        raise DataError(
+            f"{data_folder() / 'mnist.npz'} is damaged (sha256 {found[:12]}..., not "
+            f"{MNIST_FINGERPRINT[:12]}...); delete it, then {_fetch('mnist')}"
+        )
+    return ImageTask(arrays, 0.1307, 0.3081, device)
+
+
+def digits(device="cpu"):
+    """scikit-learn's 8x8 digits at 28x28, for training live without any download.
+
+    1,797 images, each pixel tripled and framed by 2; every fifth is a test image.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.kron(data.images, np.ones((3, 3))) * (255 / 16)
+    images = np.pad(images.round().astype(np.uint8), ((0, 0), (2, 2), (2, 2)))[
+        ..., None
+    ]
+    test = np.arange(len(images)) % 5 == 0
+    arrays = {
+        "train_images": images[~test],
+        "train_labels": data.target[~test],
+        "test_images": images[test],
+        "test_labels": data.target[test],
+    }
+    return ImageTask(arrays, 0.1307, 0.3081, device)
+
+
+TASKS = {"mnist": mnist, "digits": digits}
+
+
+def load(task, device="cpu"):
+    """The task named ``task``, on ``device``.
+
+    Raises DataError if its data is missing or damaged, ValueError on an unknown name.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task={task!r}; it is one of {', '.join(TASKS)}")
+    return TASKS[task](device)
+
+
+def available(task):
+    """Whether `load` would find the data of ``task``."""
+    return task == "digits" or (data_folder() / f"{task}.npz").is_file()
+
+
+def fingerprint(arrays):
+    """sha256 of the arrays' bytes in the order of their names, as hexadecimal."""
+    digest = hashlib.sha256()
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        digest.update(np.ascontiguousarray(arrays[name], dtype=np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def prepare_mnist(folder=None, progress=True):
+    """Fetch MNIST's four files, check them, and write ``mnist.npz``; returns its path.
+
+    Files already in ``folder`` (put there by hand, say) are taken if they are right.
+    Raises DataError naming the file and the mirrors tried.
+    """
+    folder = folder or data_folder()
+    target = folder / "mnist.npz"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for part, source in MNIST.items():
+        raw = _fetched(source, folder, progress)
+        if part.endswith("images"):
+            arrays[part] = np.frombuffer(raw, np.uint8, offset=16).reshape(
+                -1, 28, 28, 1
+            )
+        else:
+            arrays[part] = np.frombuffer(raw, np.uint8, offset=8)
+    part = target.with_name(f".mnist.{os.getpid()}.npz")
+    try:
+        np.savez(part, **arrays)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+PREPARE = {"mnist": prepare_mnist}
+
+
+def _fetched(source, folder, progress):
+    """The unpacked bytes of ``source``, from ``folder`` or the first mirror with it."""
+    path = folder / source.name
+    problems = []
+    if path.is_file():
+        raw = _unpacked(path.read_bytes())
+        if raw is not None and hashlib.md5(raw).hexdigest() == source.md5:
+            return raw
+        problems.append(f"{path} is there but damaged (its md5 is not {source.md5})")
+    for mirror in source.mirrors:
+        try:
+            packed = _download(mirror + source.name, progress)
+        except (OSError, urllib.error.URLError) as error:
+            problems.append(f"{mirror}: {error}")
+            continue
+        raw = _unpacked(packed)
+        if raw is not None and hashlib.md5(raw).hexdigest() == source.md5:
+            return raw
+        problems.append(f"{mirror}: what it sent is not the file (md5 differs)")
+    raise DataError(
+        f"{source.name} could not be had: {'; '.join(problems)}. Fetch it by hand, put "
+        f"it in {folder}, and run this again"
+    )
+
+
+def _download(url, progress):
+    from tqdm import tqdm
+
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        name = url.rpartition("/")[2]
+        with tqdm(
+            total=size, unit="B", unit_scale=True, desc=name, disable=not progress
+        ) as bar:
+            chunks = []
+            while chunk := answer.read(1 << 16):
+                chunks.append(chunk)
+                bar.update(len(chunk))
+    return b"".join(chunks)
+
+
+def _unpacked(packed):
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError):
+        return None
+
+
+def _prepared(name):
+    path = data_folder() / f"{name}.npz"
+    if not path.is_file():
+        raise DataError(f"{path} is not there; {_fetch(name)}")
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); delete it, {_fetch(name)}"
+        ) from None
+
+
+def _fetch(name):
+    return f"fetch it with `python -m maestro data {name}`, or set MAESTRO_DATA"
+
+
+def _on_device(arrays, split, mean, std, device):
+    """(images (N, C, H, W) float32 normalised, labels (N,) int64) on ``device``."""
+    images = torch.from_numpy(arrays[f"{split}_images"]).to(device).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)).to(device)
+    return images.contiguous().float().div_(255).sub_(mean).div_(std), labels

@@ -1,0 +1,25 @@
+"""Low-rank layers W = U V^T for any network, and what LoD does to them (Sec. 3)."""
+
+from .factorize import factorize, left_alone, low_rank_layers, ranks
+from .layers import LowRank, LowRankConv2d, LowRankLinear
+from .penalty import hierarchical_group_lasso, importance, suffix_norms
+from .sampling import MODES, RankSampler, sample
+from .shrinking import shrink, truncate
+
+__all__ = [
+    "MODES",
+    "LowRank",
+    "LowRankConv2d",
+    "LowRankLinear",
+    "RankSampler",
+    "factorize",
+    "hierarchical_group_lasso",
+    "importance",
+    "left_alone",
+    "low_rank_layers",
+    "ranks",
+    "sample",
+    "shrink",
+    "suffix_norms",
+    "truncate",
+]

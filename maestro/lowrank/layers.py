@@ -1,0 +1,194 @@
+"""The layers: a linear map stored as W = U V^T, for nn.Linear and nn.Conv2d (Sec. 3.2).
+
+Both layers store the same two factors, so that importance, penalty and shrinking are
+written once:
+
+    U  (m, r)   m = out_features, or out_channels
+    V  (n, r)   n = in_features,  or in_channels * kh * kw
+
+Column b of U and column b of V together are one rank; the rank of a layer is the number
+of columns it stores, so every ``state_dict`` says it and loads at it. Columns are
+contiguous in memory: the first b of them are a view of the storage, and column sums
+read it in order.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def by_columns(matrix):
+    """A copy of ``matrix`` (rows, columns) whose columns are contiguous in memory."""
+    return matrix.detach().t().clone(memory_format=torch.contiguous_format).t()
+
+
+class LowRank(nn.Module):
+    """y = U V^T x + bias, for the two factors U (m, r) and V (n, r).
+
+    ``columns`` is ordered dropout's state: None, or the number of leading columns that
+    the layer uses (`maestro.sample` sets it for the length of one step). At rank 0 the
+    layer is its bias.
+    """
+
+    def __init__(self, U, V, bias=None):
+        super().__init__()
+        if U.ndim != 2 or V.ndim != 2 or U.shape[1] != V.shape[1]:
+            raise ValueError(
+                f"U {tuple(U.shape)} and V {tuple(V.shape)} must be matrices with as "
+                "many columns each"
+            )
+        self.U = nn.Parameter(by_columns(U))
+        self.V = nn.Parameter(by_columns(V))
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.columns = None
+
+    @property
+    def rank(self):
+        """r, the number of columns stored now."""
+        return self.U.shape[1]
+
+    @property
+    def max_rank(self):
+        """min(m, n): no linear map of this shape has a larger rank."""
+        return min(len(self.U), len(self.V))
+
+    @property
+    def shape(self):
+        """(m, n) of the linear map."""
+        return len(self.U), len(self.V)
+
+    def factors(self):
+        """U (m, b) and V (n, b): the leading columns in use, all r unless sampled."""
+        if self.columns is None:
+            return self.U, self.V
+        return self.U[:, : self.columns], self.V[:, : self.columns]
+
+    def matrix(self):
+        """U V^T (m, n), of the columns in use."""
+        U, V = self.factors()
+        return U @ V.t()
+
+    def product_is_cheaper(self, positions):
+        """Whether making U V^T first takes fewer multiply-accumulates.
+
+        ``positions``: how many vectors the map is applied to in this call. Two maps
+        cost r (m + n) for each; the product costs r m n once and m n for each.
+        """
+        U, V = self.factors()
+        (m, r), n = U.shape, len(V)
+        return r * m * n + positions * m * n < positions * r * (m + n)
+
+    def set_factors(self, U, V):
+        """Put new factors in place, keeping whether they are trained.
+
+        Returns [(old parameter, new parameter), ...] for whoever holds the old ones.
+        """
+        old = self.U, self.V
+        self.U = nn.Parameter(U, requires_grad=self.U.requires_grad)
+        self.V = nn.Parameter(V, requires_grad=self.V.requires_grad)
+        return list(zip(old, (self.U, self.V), strict=True))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Take the rank of what is loaded; anything else about it must fit."""
+        U, V = state_dict.get(prefix + "U"), state_dict.get(prefix + "V")
+        if U is not None and V is not None and U.ndim == 2 and U.shape[1] != self.rank:
+            rank = U.shape[1]
+            self.set_factors(
+                by_columns(self.U.new_empty(len(self.U), rank)),
+                by_columns(self.V.new_empty(len(self.V), rank)),
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class LowRankLinear(LowRank):
+    """nn.Linear as two factors: x (..., n) -> U (V^T x) + bias, (..., m)."""
+
+    @property
+    def in_features(self):
+        return len(self.V)
+
+    @property
+    def out_features(self):
+        return len(self.U)
+
+    @property
+    def weight(self):
+        """W = U V^T (m, n), for code that reads a layer's weight itself."""
+        return self.matrix()
+
+    def forward(self, x):
+        if self.product_is_cheaper(x.numel() // len(self.V)):
+            return F.linear(x, self.matrix(), self.bias)
+        U, V = self.factors()
+        return F.linear(F.linear(x, V.t()), U, self.bias)
+
+    def extra_repr(self):
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"rank={self.rank}, bias={self.bias is not None}"
+        )
+
+
+class LowRankConv2d(LowRank):
+    """nn.Conv2d as two: r filters of the kernel's size, then 1x1 to the m channels.
+
+    V^T is the first one's weight (r, in_channels, kh, kw) and carries stride, padding
+    and dilation; U is the second one's (m, r, 1, 1) and carries the bias.
+    """
+
+    def __init__(self, U, V, bias, like):
+        super().__init__(U, V, bias)
+        self.in_channels, self.kernel_size = like.in_channels, like.kernel_size
+        self.stride, self.padding = like.stride, like.padding
+        self.dilation, self.padding_mode = like.dilation, like.padding_mode
+        # what F.pad takes, from the last dimension backwards
+        self._pad = like._reversed_padding_repeated_twice
+
+    @property
+    def out_channels(self):
+        return len(self.U)
+
+    @property
+    def weight(self):
+        """W = U V^T as a kernel (m, in_channels, kh, kw)."""
+        return self._kernel(self.matrix())
+
+    def forward(self, x):
+        if self.padding_mode != "zeros":
+            x = F.pad(x, self._pad, mode=self.padding_mode)
+            padding = 0
+        else:
+            padding = self.padding
+        height, width = self._output_size(x.shape[-2:], padding)
+        images = 1 if x.ndim == 3 else len(x)
+        U, V = self.factors()
+        if U.shape[1] == 0:
+            out = x.new_zeros(*x.shape[:-3], len(U), height, width)
+            return out if self.bias is None else out + self.bias[:, None, None]
+        where = self.stride, padding, self.dilation
+        if self.product_is_cheaper(images * height * width):
+            return F.conv2d(x, self._kernel(U @ V.t()), self.bias, *where)
+        narrow = F.conv2d(x, self._kernel(V.t()), None, *where)
+        return F.conv2d(narrow, U[:, :, None, None], self.bias)
+
+    def _kernel(self, matrix):
+        return matrix.reshape(len(matrix), self.in_channels, *self.kernel_size)
+
+    def _output_size(self, size, padding):
+        if padding == "same":
+            return tuple(size)
+        pads = (0, 0) if padding in ("valid", 0) else padding
+        numbers = zip(
+            size, pads, self.dilation, self.kernel_size, self.stride, strict=True
+        )
+        return tuple(
+            (s + 2 * p - d * (k - 1) - 1) // t + 1 for s, p, d, k, t in numbers
+        )
+
+    def extra_repr(self):
+        return (
+            f"{self.in_channels}, {self.out_channels}, rank={self.rank}, "
+            f"kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, dilation={self.dilation}, "
+            f"bias={self.bias is not None}"
+        )

@@ -1,0 +1,118 @@
+"""LoD: which layers run with fewer columns in this step (Eq. 4, Algorithm 1, line 3).
+
+The paper draws one pair (i, b) uniformly from all pairs 1 <= b <= r_i of all layers:
+layer i runs with its first b columns, every other layer at full rank. The other modes
+are what later chapters compare it with.
+"""
+
+import bisect
+import math
+from contextlib import contextmanager
+from itertools import accumulate
+
+import torch
+
+from .factorize import low_rank_layers
+
+MODES = {
+    "pair": "one pair (i, b), uniform over all pairs (the paper)",
+    "shuffled": "one pair from a shuffled list of all, without replacement (authors)",
+    "independent": "every layer at once, each with its own uniform b",
+    "fraction": "every layer at once, all at one uniform share of their ranks",
+}
+
+
+class RankSampler:
+    """Draws the columns to use, step after step, for one network.
+
+    net: a factorised network. mode: one of MODES. generator: a CPU torch.Generator
+    that makes the draws reproducible. The draws depend on the names and ranks of the
+    layers only, not on the order in which they are registered or called. After
+    `shrink` or `truncate` the sampler goes on with the new ranks by itself; the
+    shuffled list, which the old ranks made, starts anew.
+    """
+
+    def __init__(self, net, mode="pair", generator=None):
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r}; it is one of {', '.join(MODES)}")
+        layers = low_rank_layers(net)
+        if not layers:
+            raise ValueError(
+                f"{type(net).__name__} has no low-rank layers to sample; factorize it"
+            )
+        self.layers = dict(sorted(layers.items()))
+        self.mode, self.generator = mode, generator
+        self._ranks, self._ends, self._list = None, None, []
+
+    def draw(self):
+        """{name: b} for the layers cut in this step (the others run in full)."""
+        ranks = [layer.rank for layer in self.layers.values()]
+        if ranks != self._ranks:
+            self._ranks, self._ends = ranks, list(accumulate(ranks))
+            self._list = []
+        if not self._ends[-1]:
+            return {}
+        return getattr(self, f"_{self.mode}")()
+
+    @contextmanager
+    def step(self):
+        """Run the body with one draw in force; yields the draw, {name: b}."""
+        cut = self.draw()
+        try:
+            for name, b in cut.items():
+                self.layers[name].columns = b
+            yield cut
+        finally:
+            for name in cut:
+                self.layers[name].columns = None
+
+    def state_dict(self):
+        """What a resumed run needs besides the generator: the list still to walk."""
+        return {"ranks": self._ranks, "list": list(self._list)}
+
+    def load_state_dict(self, state):
+        self._ranks, self._list = state["ranks"], list(state["list"])
+        self._ends = list(accumulate(self._ranks)) if self._ranks else None
+
+    def _pair(self):
+        return self._nth(self._randint(self._ends[-1]))
+
+    def _shuffled(self):
+        if not self._list:
+            self._list = torch.randperm(
+                self._ends[-1], generator=self.generator
+            ).tolist()
+        return self._nth(self._list.pop())
+
+    def _independent(self):
+        named = zip(self.layers, self._ranks, strict=True)
+        return {name: 1 + self._randint(r) for name, r in named if r}
+
+    def _fraction(self):
+        # uniform on (0, 1]; the share is real, so b = ceil(share * r) meets no ties
+        share = 1 - torch.rand((), dtype=torch.float64, generator=self.generator).item()
+        named = zip(self.layers, self._ranks, strict=True)
+        return {name: max(1, math.ceil(share * r)) for name, r in named if r}
+
+    def _nth(self, j):
+        """Pair number j of all pairs, layer after layer by name: {name: b}."""
+        i = bisect.bisect_right(self._ends, j)
+        first = self._ends[i] - self._ranks[i]
+        return {list(self.layers)[i]: 1 + j - first}
+
+    def _randint(self, high):
+        return torch.randint(high, (), generator=self.generator).item()
+
+
+def sample(net, generator=None, mode="pair"):
+    """Ordered dropout for one step: ``with maestro.sample(net, generator): loss = ...``
+
+    A context that yields the draw, {name: b}. Shorthand for a `RankSampler` used once;
+    mode "shuffled" needs the sampler itself, which remembers where in its list it is.
+    """
+    if mode == "shuffled":
+        raise ValueError(
+            "mode='shuffled' walks a list over many steps; make a "
+            "RankSampler(net, 'shuffled') and use its step()"
+        )
+    return RankSampler(net, mode, generator).step()

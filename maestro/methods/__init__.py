@@ -1,0 +1,24 @@
+"""The systems of the paper, one file each, behind the same few hooks.
+
+The loop in training.py calls the hooks and knows no method by name. A new system is a
+new file here and a row in experiments.py.
+"""
+
+from .dense import Dense
+from .maestro import Maestro
+
+METHODS = {"dense": Dense, "maestro": Maestro}
+
+
+def make(config):
+    """The method object for a `RunConfig`.
+
+    Raises ValueError, naming what would be right, on an unknown method or option.
+    """
+    if config.method not in METHODS:
+        raise ValueError(f"method={config.method!r}; it is one of {', '.join(METHODS)}")
+    method = METHODS[config.method]
+    try:
+        return method(**config.options)
+    except TypeError as error:
+        raise ValueError(f"options of {config.method}: {error}") from None

@@ -1,0 +1,47 @@
+"""The network as it is, not factorised: the baseline, and the hooks' do-nothing."""
+
+from contextlib import nullcontext
+
+from ..footprint import costs
+
+
+class Dense:
+    """The hooks of a method, in the order in which training calls them."""
+
+    def prepare(self, model, example_inputs, generator):
+        """Make of ``model`` what is trained; returns it. The optimiser is made after.
+
+        example_inputs: one example's inputs. generator: for the method's own draws.
+        """
+        self.costs = costs(model, example_inputs)
+        return model
+
+    def step(self):
+        """A context around one forward and backward pass."""
+        return nullcontext()
+
+    def penalty(self, model):
+        """What is added to the task's loss: a scalar tensor, or None."""
+        return None
+
+    def after_epoch(self, model, optimizer):
+        """Between training an epoch and evaluating it."""
+
+    def ranks(self, model):
+        """{layer name: r}, for the record."""
+        return {}
+
+    def footprint(self, ranks):
+        """`Footprint` of the network as it would be shipped, at these ranks."""
+        return self.costs.footprint(ranks, merged=True)
+
+    def training_cost(self, ranks):
+        """(parameters, MACs of one example's forward pass) while training."""
+        return self.costs.footprint(ranks).params, self.costs.training_macs(ranks)
+
+    def state_dict(self):
+        """What a resumed run needs, besides the model, optimiser and generators."""
+        return {}
+
+    def load_state_dict(self, state):
+        """The inverse of `state_dict`."""

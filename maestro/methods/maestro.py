@@ -1,0 +1,53 @@
+"""Maestro: LoD sampling, hierarchical group lasso, progressive shrinking (Alg. 1)."""
+
+from ..footprint import costs
+from ..lowrank import (
+    RankSampler,
+    factorize,
+    hierarchical_group_lasso,
+    ranks,
+    shrink,
+)
+from .dense import Dense
+
+
+class Maestro(Dense):
+    """Algorithm 1.
+
+    lambda_gl: weight of the lasso (0 switches it off). eps_ps: the importance at or
+    below which columns are cut after each epoch. sampler: one of `lowrank.MODES`.
+    skip: names or patterns of layers left dense.
+    """
+
+    def __init__(self, lambda_gl=0.0, eps_ps=1e-7, sampler="pair", skip=()):
+        for name, value in (("lambda_gl", lambda_gl), ("eps_ps", eps_ps)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name}={value!r}: it takes a number >= 0")
+        self.lambda_gl, self.eps_ps = lambda_gl, eps_ps
+        self.mode, self.skip = sampler, skip
+
+    def prepare(self, model, example_inputs, generator):
+        model = factorize(model, self.skip)
+        self.costs = costs(model, example_inputs)
+        self.sampler = RankSampler(model, self.mode, generator)
+        return model
+
+    def step(self):
+        return self.sampler.step()
+
+    def penalty(self, model):
+        if self.lambda_gl == 0:
+            return None
+        return self.lambda_gl * hierarchical_group_lasso(model)
+
+    def after_epoch(self, model, optimizer):
+        shrink(model, optimizer, self.eps_ps)
+
+    def ranks(self, model):
+        return ranks(model)
+
+    def state_dict(self):
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state):
+        self.sampler.load_state_dict(state)

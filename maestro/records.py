@@ -1,0 +1,155 @@
+"""Run records: one JSON file per run in data/runs, whole or not there at all.
+
+A record says what was asked (the configuration), what came of it, epoch by epoch, and
+what it ran on. The book's numbers come from here. No weights are kept; what must be
+asked of the trained weights is asked before they go, and stands in ``studies``.
+"""
+
+import json
+import math
+import os
+import warnings
+from pathlib import Path
+
+from .config import RUNS, RunConfig
+
+SCHEMA = 1
+FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
+FIELDS += ("final", "ran_on", "data")
+STATUSES = ("finished", "diverged")
+
+
+class RecordError(ValueError):
+    """A file that is not a whole, consistent record; says which and why."""
+
+
+def path_of(run_id, folder=None):
+    return Path(folder or RUNS) / f"{run_id}.json"
+
+
+def save(record, folder=None):
+    """Write ``record`` (a dict) under its id: to a temporary name, synced, renamed.
+
+    Raises RecordError if it is not a record that `read` would take, OSError (nothing
+    half-written left behind) if the disk does not.
+    """
+    path = path_of(record.get("id"), folder)
+    _verify(record, path)
+    lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in record.items()]
+    write_whole(path, "{\n " + ",\n ".join(lines) + "\n}\n")  # a line a field
+    return path
+
+
+def write_whole(path, content):
+    """Put ``content`` (text or bytes) at ``path``: all of it, or what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read(path):
+    """The record in ``path``. Raises RecordError, naming the file, if it is not one."""
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path.name}: not readable as JSON: {error}") from None
+    _verify(record, path)
+    return record
+
+
+def read_all(folder=None):
+    """All good records of ``folder`` (data/runs), by id; and {name: what is wrong}."""
+    good, bad = {}, {}
+    for path in sorted(Path(folder or RUNS).glob("*.json")):
+        try:
+            record = read(path)
+            good[record["id"]] = record
+        except RecordError as error:
+            bad[path.name] = str(error)
+    return good, bad
+
+
+def find(configs, folder=None):
+    """{id: record} of those ``configs`` that have one; a damaged one is as none."""
+    found = {}
+    for config in configs:
+        path = path_of(config.id, folder)
+        if path.is_file():
+            try:
+                found[config.id] = read(path)
+            except RecordError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+    return found
+
+
+def load(folder=None):
+    """All good records as a DataFrame, one row each; the damaged are warned about.
+
+    Columns: id, task, model, method, scale, seed, the method's options, epochs, the
+    final figures, the dense network's params and macs, and what the run ran on.
+    """
+    import pandas as pd
+
+    good, bad = read_all(folder)
+    for problem in bad.values():
+        warnings.warn(f"left out: {problem}", stacklevel=2)
+    return pd.DataFrame([row(record) for record in good.values()])
+
+
+def row(record):
+    """A record's one line: what was asked, what came of it, where it ran."""
+    config = RunConfig.from_dict(record["config"])
+    asked = ("task", "model", "method", "scale", "seed")
+    return {
+        "id": record["id"],
+        **{name: getattr(config, name) for name in asked},
+        **config.options,
+        "epochs": config.recipe.epochs,
+        "status": record["status"],
+        **record["final"],
+        "dense_params": record["dense"]["params"],
+        "dense_macs": record["dense"]["macs"],
+        **record["ran_on"],
+    }
+
+
+def _verify(record, path):
+    """Raise RecordError unless ``record`` is whole and agrees with itself."""
+
+    def refuse(why):
+        raise RecordError(f"{path.name}: {why}")
+
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        refuse(f"not a run record of schema {SCHEMA}")
+    missing = [name for name in FIELDS if name not in record]
+    if missing:
+        refuse(f"without {', '.join(missing)}")
+    try:
+        config = RunConfig.from_dict(record["config"])
+    except ValueError as error:
+        refuse(str(error))
+    if not record["id"] == config.id == path.stem:
+        refuse(f"id {record['id']} but its configuration is {config.id}")
+    if record["status"] not in STATUSES:
+        refuse(f"status {record['status']!r}")
+    lengths = {len(column) for column in record["history"].values()}
+    if len(lengths) != 1:
+        refuse("its history's columns differ in length")
+    if record["status"] == "finished" and lengths != {config.recipe.epochs}:
+        refuse(f"{lengths.pop()} epochs of {config.recipe.epochs}")
+    for name, value in record["final"].items():
+        if name not in record["history"]:
+            continue
+        last = record["history"][name][-1]
+        if not (value == last or math.isclose(value, last, rel_tol=1e-12)):
+            refuse(f"final {name} {value} is not the last epoch's {last}")

@@ -1,0 +1,377 @@
+"""Algorithm 1's loop, for any method: train, shrink, recalibrate, evaluate, record.
+
+One run is one `Training`. Its state can be written at any step and read back, and the
+run then ends in the same record, bit for bit on one CPU thread: batches are drawn from
+a generator seeded by (seed, epoch), all other randomness is part of the state.
+"""
+
+import hashlib
+import math
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import datasets, methods, records
+from .config import CACHE, ROOT
+from .models import MODELS
+
+CHECKPOINT_SECONDS = 30
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written and it can go on later."""
+
+
+class Training:
+    """A run under way: the network, its optimiser, all randomness, and the history.
+
+    config: a RunConfig. task: its data, already on ``device``; loaded if None.
+    """
+
+    def __init__(self, config, device="cpu", task=None):
+        self.config, self.device = config, pick_device(device)
+        self.task = task or datasets.load(config.task, self.device)
+        self.method = methods.make(config)
+        if config.model not in MODELS:
+            raise ValueError(
+                f"model={config.model!r}; it is one of {', '.join(MODELS)}"
+            )
+        torch.manual_seed(_seed(config.seed, "start"))
+        self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
+        model = MODELS[config.model](classes=self.task.classes)
+        self.dense = methods.dense.costs(model, self.task.example).footprint({})
+        model = self.method.prepare(model, self.task.example, self.generator)
+        self.model = model.to(self.device)
+        self.optimizer = make_optimizer(model.parameters(), config.recipe)
+        self.epoch = self.step = 0  # epochs finished; steps done in this one
+        self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0
+        self.history, self.ranks = [], [[0, self.method.ranks(model)]]
+
+    @property
+    def finished(self):
+        return self.epoch == self.config.recipe.epochs or self.diverged
+
+    @property
+    def diverged(self):
+        return bool(self.history) and not math.isfinite(self.history[-1]["train_loss"])
+
+    def run_epoch(self, after_step=lambda training: None):
+        """Train what is left of this epoch, shrink, evaluate, and note it all.
+
+        ``after_step`` is called between steps, when the state is consistent.
+        """
+        recipe = self.config.recipe
+        set_lr(self.optimizer, lr_at(recipe, self.epoch))
+        ranks = self.method.ranks(self.model)
+        started = time.perf_counter()
+        self.model.train()
+        losses = []
+        for batch in self.task.batches(recipe.batch_size, self._order()):
+            loss, count = self._train_step(batch)
+            losses.append(loss * count)
+            self.examples += count
+            self.step += 1
+            if len(losses) == 100:  # seldom, because on a GPU it waits for the device
+                self._add_losses(losses)
+            self.seconds += -started + (started := time.perf_counter())
+            after_step(self)
+        self._add_losses(losses)
+        if math.isfinite(self.loss_sum):
+            self.method.after_epoch(self.model, self.optimizer)
+        tested = self.evaluate()
+        self.seconds += time.perf_counter() - started
+        self._note(ranks, tested)
+
+    def evaluate(self):
+        """The task's figures for the network as it is now, batch norm recalibrated."""
+        if self.config.method != "dense":
+            recalibrate(self.model, self.task, self.config.recipe.batch_size)
+        self.model.eval()
+        return self.task.evaluate(self.model)
+
+    def _train_step(self, batch):
+        with self.method.step():
+            loss, count = self.task.loss(self.model, batch)
+            penalty = self.method.penalty(self.model)
+            (loss if penalty is None else loss + penalty).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach(), count
+
+    def _order(self):
+        """This epoch's order of examples, less the steps that are done."""
+        seed = _seed(self.config.seed, f"order {self.epoch}")
+        order = torch.randperm(
+            len(self.task), generator=torch.Generator().manual_seed(seed)
+        )
+        return order[self.step * self.config.recipe.batch_size :]
+
+    def _add_losses(self, losses):
+        if losses:
+            self.loss_sum += torch.stack(losses).sum(dtype=torch.float64).item()
+            losses.clear()
+
+    def _note(self, ranks, tested):
+        """Close the epoch: its line in the history, and the ranks if they changed."""
+        now = self.method.ranks(self.model)
+        shipped = self.method.footprint(now)
+        train_params, train_macs = self.method.training_cost(ranks)
+        self.history.append(
+            {
+                "lr": lr_at(self.config.recipe, self.epoch),
+                "train_loss": self.loss_sum / self.examples,
+                **tested,
+                "params": shipped.params,
+                "macs": shipped.macs,
+                "train_params": train_params,
+                "train_macs": train_macs,
+                "seconds": round(self.seconds, 3),
+            }
+        )
+        self.epoch += 1
+        if now != self.ranks[-1][1]:
+            self.ranks.append([self.epoch, now])
+        self.step, self.loss_sum, self.examples, self.seconds = 0, 0.0, 0, 0.0
+
+    def state_dict(self):
+        """All that `load_state_dict` of a new Training needs to go on from here."""
+        state = {name: getattr(self, name) for name in _PLAIN}
+        state["config"] = self.config.to_dict()
+        for name in ("model", "optimizer", "method"):
+            state[name] = getattr(self, name).state_dict()
+        state["generators"] = {
+            "method": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["generators"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state):
+        """Go on where ``state`` was taken. ValueError if it is of another run."""
+        if state["config"] != self.config.to_dict():
+            raise ValueError("this checkpoint is of another configuration")
+        self.model.load_state_dict(state["model"])  # takes the checkpoint's ranks
+        self.optimizer = make_optimizer(self.model.parameters(), self.config.recipe)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.load_state_dict(state["method"])
+        for name in _PLAIN:
+            setattr(self, name, state[name])
+        self.generator.set_state(state["generators"]["method"])
+        torch.set_rng_state(state["generators"]["torch"])
+        if self.device.type == "cuda" and "cuda" in state["generators"]:
+            torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
+
+    def record(self):
+        """The run's record, a dict that `records.save` takes."""
+        history = {
+            name: [line[name] for line in self.history] for name in _columns(self)
+        }
+        final = {name: column[-1] for name, column in history.items()}
+        for name in ("lr", "seconds"):
+            final.pop(name)
+        best = max(history["test_accuracy"], default=None)
+        if self.diverged:  # JSON has no nan
+            history = {k: [_finite(v) for v in column] for k, column in history.items()}
+            final = {k: _finite(v) for k, v in final.items()}
+        return {
+            "schema": records.SCHEMA,
+            "id": self.config.id,
+            "config": self.config.to_dict(),
+            "status": "diverged" if self.diverged else "finished",
+            "dense": self.dense._asdict(),
+            "fixed": self.method.costs.fixed._asdict(),
+            "maps": {name: list(m) for name, m in self.method.costs.maps.items()},
+            "history": history,
+            "ranks": self.ranks,
+            "final": final,
+            "best": {"test_accuracy": best},
+            "ran_on": ran_on(self.device)
+            | {"wall_seconds": round(sum(line["seconds"] for line in self.history), 1)},
+            "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
+            "studies": {},
+        }
+
+
+_PLAIN = ("epoch", "step", "loss_sum", "examples", "seconds", "history", "ranks")
+
+
+def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
+    """Run ``config``, or go on from its checkpoint; writes and returns the record.
+
+    report: called with the Training after each epoch. stop: called between steps; when
+    it returns true, the checkpoint is written and Interrupted raised. The checkpoint is
+    written at most every CHECKPOINT_SECONDS and removed when the record is safe; the
+    final weights go to `weights_path`, for studies.
+    """
+    training = Training(config, device, task)
+    checkpoint = checkpoint_path(config)
+    resume(training, checkpoint)
+    saved = time.monotonic()
+
+    def after_step(training):
+        nonlocal saved
+        stopping = stop is not None and stop()
+        if stopping or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save_state(training.state_dict(), checkpoint)
+            saved = time.monotonic()
+        if stopping:
+            raise Interrupted(config.id)
+
+    while not training.finished:
+        training.run_epoch(after_step)
+        if report:
+            report(training)
+    record = training.record()
+    save_state(training.model.state_dict(), weights_path(config))
+    records.save(record, folder)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def resume(training, checkpoint):
+    """Go on from ``checkpoint`` if there is a readable one; a broken one is dropped."""
+    if not checkpoint.is_file():
+        return
+    try:
+        state = torch.load(checkpoint, map_location=training.device, weights_only=True)
+        for key in ("method", "torch", "cuda"):
+            if key in state["generators"]:
+                state["generators"][key] = state["generators"][key].cpu()
+        training.load_state_dict(state)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        print(
+            f"{checkpoint.name}: not usable ({error}); starting anew", file=sys.stderr
+        )
+        checkpoint.unlink()
+        raise
+
+
+def save_state(state, path):
+    """torch.save, whole or not at all."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    records.write_whole(path, buffer.getvalue())
+
+
+def checkpoint_path(config) -> Path:
+    return CACHE / "checkpoints" / f"{config.id}.pt"
+
+
+def weights_path(config) -> Path:
+    return CACHE / "weights" / f"{config.id}.pt"
+
+
+def make_optimizer(parameters, recipe):
+    """SGD as the recipe says; fused, which is one kernel for all parameters."""
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def lr_at(recipe, epoch):
+    """The learning rate of ``epoch`` (0-based): divided at each milestone reached."""
+    return recipe.lr * recipe.lr_decay ** sum(epoch >= m for m in recipe.milestones)
+
+
+def set_lr(optimizer, lr):
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def recalibrate(model, task, batch_size, batches=200):
+    """Estimate batch norm's statistics anew, for the network as it is now (Sec. 1.1).
+
+    Training saw networks with a layer cut; evaluation does not. Averages over up to
+    ``batches`` batches of training data. Nothing happens without batch norm.
+    """
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+    model.train()
+    order = torch.arange(len(task))[: batches * batch_size]
+    for inputs, _ in task.batches(batch_size, order):
+        model(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def pick_device(device):
+    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    if device == "auto":
+        device = "cpu"
+        if torch.backends.mps.is_available():
+            device = "mps"
+        if torch.cuda.is_available():
+            device = "cuda"
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
+    return device
+
+
+def ran_on(device):
+    """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        name = device.type.upper()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "precision": "float32",
+        "torch": torch.__version__.split("+")[0],
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "peak_memory": peak,
+    }
+
+
+def commit():
+    """The package's commit, with "+" if its files differ from it; None without git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, check=True
+        ).stdout.decode()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "maestro"], capture_output=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + ("+" if changed else "")
+
+
+def _seed(seed, purpose):
+    """A 63-bit seed for one purpose, so that no two streams coincide."""
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _columns(training):
+    return training.history[0] if training.history else ()
+
+
+def _finite(value):
+    return value if not isinstance(value, float) or math.isfinite(value) else None
