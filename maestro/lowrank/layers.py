@@ -22,6 +22,13 @@ def by_columns(matrix):
     return matrix.detach().t().clone(memory_format=torch.contiguous_format).t()
 
 
+def take_hooks(new, old):
+    """Let the forward and backward hooks of module ``old`` go on, on ``new``."""
+    for key, value in vars(old).items():
+        if key.startswith(("_forward_", "_backward_", "_is_full_backward_")):
+            setattr(new, key, value)  # not a copy: their handles still remove them
+
+
 class LowRank(nn.Module):
     """y = U V^T x + bias, for the two factors U (m, r) and V (n, r).
 
@@ -57,6 +64,11 @@ class LowRank(nn.Module):
         """(m, n) of the linear map."""
         return len(self.U), len(self.V)
 
+    @property
+    def width(self):
+        """How many leading columns are in use now: all r, unless some are cut."""
+        return self.rank if self.columns is None else self.columns
+
     def factors(self):
         """U (m, b) and V (n, b): the leading columns in use, all r unless sampled."""
         if self.columns is None:
@@ -89,13 +101,18 @@ class LowRank(nn.Module):
         return list(zip(old, (self.U, self.V), strict=True))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Take the rank of what is loaded; anything else about it must fit."""
-        U, V = state_dict.get(prefix + "U"), state_dict.get(prefix + "V")
-        if U is not None and V is not None and U.ndim == 2 and U.shape[1] != self.rank:
-            rank = U.shape[1]
+        """Take the rank of what is loaded; anything else about it must fit.
+
+        The factors are new parameters then: make the optimiser after loading.
+        """
+        m, n = self.shape
+        loaded = [getattr(state_dict.get(prefix + key), "shape", ()) for key in "UV"]
+        rank = loaded[0][-1] if loaded[0] else self.rank
+        # what does not fit is refused below, and must leave the layer as it was
+        if rank != self.rank and loaded == [(m, rank), (n, rank)]:
             self.set_factors(
-                by_columns(self.U.new_empty(len(self.U), rank)),
-                by_columns(self.V.new_empty(len(self.V), rank)),
+                by_columns(self.U.new_empty(m, rank)),
+                by_columns(self.V.new_empty(n, rank)),
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -117,7 +134,7 @@ class LowRankLinear(LowRank):
         return self.matrix()
 
     def forward(self, x):
-        if self.product_is_cheaper(x.numel() // len(self.V)):
+        if self.product_is_cheaper(x.shape[:-1].numel()):
             return F.linear(x, self.matrix(), self.bias)
         U, V = self.factors()
         return F.linear(F.linear(x, V.t()), U, self.bias)

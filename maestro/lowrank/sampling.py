@@ -46,7 +46,7 @@ class RankSampler:
 
     def draw(self):
         """{name: b} for the layers cut in this step (the others run in full)."""
-        ranks = [layer.rank for layer in self.layers.values()]
+        ranks = [layer.width for layer in self.layers.values()]
         if ranks != self._ranks:
             self._ranks, self._ends = ranks, list(accumulate(ranks))
             self._list = []
@@ -58,13 +58,14 @@ class RankSampler:
     def step(self):
         """Run the body with one draw in force; yields the draw, {name: b}."""
         cut = self.draw()
+        before = {name: self.layers[name].columns for name in cut}
         try:
             for name, b in cut.items():
                 self.layers[name].columns = b
             yield cut
         finally:
-            for name in cut:
-                self.layers[name].columns = None
+            for name, columns in before.items():
+                self.layers[name].columns = columns
 
     def state_dict(self):
         """What a resumed run needs besides the generator: the list still to walk."""

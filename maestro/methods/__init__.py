@@ -6,8 +6,9 @@ new file here and a row in experiments.py.
 
 from .dense import Dense
 from .maestro import Maestro
+from .masked import Masked
 
-METHODS = {"dense": Dense, "maestro": Maestro}
+METHODS = {"dense": Dense, "maestro": Maestro, "masked": Masked}
 
 
 def make(config):

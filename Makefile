@@ -1,0 +1,37 @@
+# Two commands set everything up by themselves: make book, make test.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+SHELL  := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+book: $(VENV)/ready  ## run every notebook, build the site (_build/html)
+	$(RUN) -m maestro book
+
+test: $(VENV)/ready  ## unit tests, notebooks, the built site in a browser
+	$(RUN) -m ruff check .
+	$(RUN) -m maestro.book browser
+	$(RUN) -m maestro book
+	$(RUN) -m pytest --nbval-lax --nbval-current-env -n 2 --dist loadscope tests notebooks
+
+notebooks: $(VENV)/ready  ## run the notebooks anew and store their outputs
+	$(RUN) -m maestro notebooks
+
+bench: $(VENV)/ready  ## measure speed against plain PyTorch
+	$(RUN) benchmarks/bench.py
+
+clean:  ## remove what was built (not the environment, not data/cache)
+	rm -rf _build
+
+.PHONY: help book test notebooks bench clean
