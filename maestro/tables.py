@@ -11,6 +11,7 @@ import pandas as pd
 from .config import PAPER, RunConfig
 
 NOT_RUN = "not run yet"
+FIGURES = ("accuracy (%)", "MACs", "parameters", "training cost, MACs / params")
 
 
 def paper_table(number):
@@ -65,20 +66,44 @@ def summary(records):
     return one.join(groups[["dense_params", "dense_macs"]].first()).reset_index()
 
 
+def studies(records, name):
+    """A study of the runs' weights: mean over seeds, one row per lambda_gl.
+
+    Columns: lambda_gl (of the run whose ranks were taken), accuracy, std, params, macs,
+    dense_params, n. Empty if no record has it.
+    """
+    rows = [
+        point | {"dense_params": record["dense"]["params"]}
+        for record in records.values()
+        for point in record["studies"].get(name, {}).values()
+    ]
+    if not rows:
+        return pd.DataFrame()
+    groups = pd.DataFrame(rows).groupby("lambda_gl")
+    mean = groups[["test_accuracy", "params", "macs", "dense_params"]].mean()
+    mean["std"], mean["n"] = groups["test_accuracy"].std(), groups.size()
+    return mean.rename(columns={"test_accuracy": "accuracy"}).reset_index()
+
+
 def footprint_table(records, paper, lambdas):
     """Ours beside the paper's, one row per variant: Tables 11-13.
 
     records: {id: record} of one model, task and scale; paper: `paper_table`; lambdas:
-    the rows wanted besides the dense one. Text cells, mean ± deviation over seeds.
+    the rows wanted besides the dense one. Columns (figure, "here" or "paper"), cells
+    of text: mean ± deviation over seeds, in brackets the ratio to the dense network.
     """
     ours = summary(records)
-    rows = []
+    rows = {}
     for lambda_gl in [math.nan, *lambdas]:
-        row = {"variant": variant_name(lambda_gl)}
-        row |= _our_cells(_pick(ours, lambda_gl))
-        row |= _paper_cells(_pick(paper, lambda_gl))
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("variant")
+        here = _our_cells(_pick(ours, lambda_gl))
+        theirs = _paper_cells(_pick(paper, lambda_gl))
+        row = {("runs", "here"): here["runs"]}
+        for name in FIGURES:
+            row[name, "here"], row[name, "paper"] = here[name], theirs[name]
+        rows[variant_name(lambda_gl)] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
 
 
 def variant_name(lambda_gl):
@@ -87,7 +112,7 @@ def variant_name(lambda_gl):
 
 
 def params_from_macs(paper):
-    """Parameters of Table 11's rows as its MACs column implies them, nan if unknown.
+    """Parameters of Table 11's rows as its MACs column implies them, nan if it cannot.
 
     As long as only fully connected layers lose ranks, each of their parameters is one
     MAC, so both columns fall by the same number.
@@ -95,6 +120,19 @@ def params_from_macs(paper):
     dense = paper.iloc[0]
     implied = dense.params - (dense.macs - paper.macs)
     return implied.where(implied > 0)
+
+
+def params_meant(paper):
+    """Table 11's parameters with its slipped rows mended: a Series like paper.params.
+
+    Where the count and the ratio printed beside it disagree, the count that the MACs
+    imply if that agrees with the ratio, else the ratio times the dense count.
+    """
+    by_ratio = paper.params_ratio * paper.params[0]
+    rounding = 0.0051 * paper.params[0]
+    implied = params_from_macs(paper)
+    second = implied.where((implied - by_ratio).abs() <= rounding, by_ratio)
+    return paper.params.where((paper.params - by_ratio).abs() <= rounding, second)
 
 
 def nested(ranks_by_lambda):
@@ -124,38 +162,33 @@ def rank_history(record):
 
 
 def _our_cells(row):
-    names = ("accuracy (%)", "MACs", "parameters", "training MACs / params")
     if row is None:
-        return dict.fromkeys(names, NOT_RUN) | {"runs": "0"}
+        return dict.fromkeys(FIGURES, NOT_RUN) | {"runs": 0}
     cells = (
         _plus_minus(row.test_accuracy, row.test_accuracy_std, ".2f"),
-        _count(row.macs, row.macs_std, row.dense_macs),
-        _count(row.params, row.params_std, row.dense_params),
+        _count(row.macs, row.macs_std, row.macs / row.dense_macs),
+        _count(row.params, row.params_std, row.params / row.dense_params),
         f"{row.train_macs_ratio:.2f}× / {row.train_params_ratio:.2f}×",
     )
-    return dict(zip(names, cells, strict=True)) | {"runs": str(int(row.n))}
+    return dict(zip(FIGURES, cells, strict=True)) | {"runs": int(row.n)}
 
 
 def _paper_cells(row):
-    names = ("accuracy (paper)", "MACs (paper)", "parameters (paper)")
-    names += ("training (paper)",)
     if row is None:
-        return dict.fromkeys(names, "not in the paper")
+        return dict.fromkeys(FIGURES, "not in the paper")
     cells = (
         _plus_minus(row.accuracy, row.accuracy_std, ".2f"),
-        f"{row.macs:,g} ({row.macs_ratio:.2f}×)"
-        if row.macs < 1000
-        else f"{row.macs:,.0f} ± {row.macs_std:,.0f} ({row.macs_ratio:.2f}×)",
-        f"{row.params:,g} ({row.params_ratio:.2f}×)"
-        if row.params < 1000
-        else f"{row.params:,.0f} ± {row.params_std:,.0f} ({row.params_ratio:.2f}×)",
+        _count(row.macs, row.macs_std, row.macs_ratio),
+        _count(row.params, row.params_std, row.params_ratio),
         f"{row.train_macs_ratio:.2f}× / {row.train_params_ratio:.2f}×",
     )
-    return dict(zip(names, cells, strict=True))
+    return dict(zip(FIGURES, cells, strict=True))
 
 
-def _count(mean, std, dense):
-    return f"{_plus_minus(mean, std, ',.0f')} ({mean / dense:.2f}×)"
+def _count(mean, std, ratio):
+    """Whole numbers as such; the paper's billions and millions as it prints them."""
+    form = ",.0f" if mean >= 1000 else "g"
+    return f"{_plus_minus(mean, std, form)} ({ratio:.2f}×)"
 
 
 def _plus_minus(mean, std, form):
