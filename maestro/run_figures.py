@@ -27,6 +27,7 @@ def rank_progression(series):
         ends = [total[-1] for _, total in series]
         last = max(len(total) for _, total in series) - 1
         ax.set_xlim(0, last)
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         label_ends(ax, last, ends, [label for label, _ in series], colors)
     return fig
 
@@ -77,6 +78,7 @@ def convergence(series):
             ends.append(losses.mean(0)[-1])
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
         ax.set_xlim(1, len(epochs))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         label_ends(ax, len(epochs), ends, [label for label, _ in series], colors)
     return fig
 
@@ -95,6 +97,7 @@ def accuracy_against(series, xlabel, note=()):
                 x, y, std, fmt="o-", color=color, ms=5, lw=1.3, capsize=2, label=label
             )
         ax.set(xlabel=xlabel, ylabel="test accuracy (%)", xscale="log")
+        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
         ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         first = series[0]
@@ -118,6 +121,7 @@ def mask_and_cut(layer, masked, cut):
                 ax.step(range(len(ranks)), ranks, where="post", color=color, lw=1.4)
             ax.set(title=title, xlabel="epoch", ylim=(0, None))
             ax.set_xlim(0, max(map(len, runs)) - 1)
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes[0].set_ylabel(f"rank of {layer}, one line a seed")
     return fig
 

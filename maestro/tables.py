@@ -107,8 +107,14 @@ def footprint_table(records, paper, lambdas):
 
 
 def variant_name(lambda_gl):
-    """'dense', or 'λ = 8e-05' with the fewest digits."""
-    return "dense" if math.isnan(lambda_gl) else f"λ = {lambda_gl:g}"
+    """'dense', or lambda_gl as the paper writes it: 'λ = 16e-5', not 0.00016."""
+    if math.isnan(lambda_gl):
+        return "dense"
+    if not 0 < lambda_gl < 0.01:
+        return f"λ = {lambda_gl:g}"
+    digits, exponent = f"{lambda_gl:.5e}".split("e")
+    digits = digits.rstrip("0").replace(".", "")
+    return f"λ = {digits}e{int(exponent) - len(digits) + 1}"
 
 
 def params_from_macs(paper):

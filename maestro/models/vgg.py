@@ -1,0 +1,30 @@
+"""VGG-19 with batch norm and one classifier layer (App. D.2, Table 8).
+
+Counts: 20,035,018 parameters (convolutions without bias, as batch norm follows) and
+398,136,320 MACs at 32x32.
+"""
+
+from torch import nn
+
+# convolutions of each stage, and their channels in multiples of the width
+STAGES = ((2, 1), (2, 2), (4, 4), (4, 8), (4, 8))
+
+
+def vgg19(classes=10, width=64):
+    """Images (B, 3, 32, 32) -> logits; ``width`` 64 is the paper's."""
+    layers, inputs = [], 3
+    for count, multiple in STAGES:
+        for _ in range(count):
+            outputs = multiple * width
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = outputs
+        layers.append(nn.MaxPool2d(2))
+    net = nn.Sequential()
+    net.add_module("features", nn.Sequential(*layers))
+    net.add_module("flatten", nn.Flatten())
+    net.add_module("classifier", nn.Linear(inputs, classes))
+    return net

@@ -1,0 +1,143 @@
+"""The notebooks as files: clean, comparable, parameterised, and able to turn red."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from maestro import parameters
+from maestro.config import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMPARED = "nbval-check-output"
+
+
+def cells(path, kind=None):
+    content = json.loads(path.read_text("utf-8"))
+    return [c for c in content["cells"] if kind in (None, c["cell_type"])]
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_executed_in_order_without_errors(notebook):
+    code = cells(notebook, "code")
+    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr", source(cell)
+
+
+def test_is_a_chapter_not_a_program(notebook):
+    """Length, prose, definitions, kernel: the habits of the house."""
+    code, prose = cells(notebook, "code"), cells(notebook, "markdown")
+    assert 15 <= len(code) + len(prose) <= 40
+    text = "\n".join(source(c) for c in prose)
+    program = "\n".join(source(c) for c in code)
+    assert len(text) > len(program), "more prose than code"
+    definitions = [n for n in ast.walk(ast.parse(program)) if _is_definition(n)]
+    assert len(definitions) <= 2
+    assert source(prose[0]).startswith("# ")
+    kernel = json.loads(notebook.read_text("utf-8"))["metadata"]["kernelspec"]
+    assert kernel["name"] == "python3"
+
+
+def _is_definition(node):
+    return isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
+
+
+def test_one_literal_parameters_cell_that_is_checked_and_used(notebook):
+    code = cells(notebook, "code")
+    tagged = [i for i, c in enumerate(code) if "parameters" in tags(c)]
+    assert tagged == [0], "the first code cell, and no other"
+    tree = ast.parse(source(code[0]))
+    assert all(isinstance(node, ast.Assign) for node in tree.body)
+    names = [node.targets[0].id for node in tree.body]
+    for node in tree.body:
+        ast.literal_eval(node.value)  # bare literals, nothing derived
+    for line in source(code[0]).splitlines():
+        assert "#" in line or not line.strip(), f"no comment: {line}"
+    assert f'p = parameters.check("{notebook.stem}", globals())' in source(code[1])
+    rest = "\n".join(source(c) for c in code[1:])
+    for name in names:
+        used = re.search(rf"\bp\.{name}\b", rest) or "vars(p)" in rest
+        assert used, f"parameter {name} is not used"
+    parameters.parse(notebook.stem, [])  # every name and default is known
+
+
+def test_compares_something_that_can_fail(notebook):
+    compared = [c for c in cells(notebook, "code") if COMPARED in tags(c)]
+    assert compared
+    assert all(c["outputs"] for c in compared), "a compared cell without output"
+    claims = [c for c in cells(notebook, "code") if "assert " in source(c)]
+    assert claims or any("claims." in source(c) for c in compared)
+
+
+def test_every_figure_has_a_caption_and_alt_text(notebook):
+    for cell in cells(notebook, "code"):
+        pictures = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        if pictures:
+            told = cell["metadata"].get("mystnb", {})
+            assert len(pictures) == 1
+            assert len(told["image"]["alt"]) > 30
+            assert told["figure"]["caption"] and told["figure"]["name"]
+
+
+def test_holds_no_paths_and_no_large_outputs(notebook):
+    for cell in cells(notebook):
+        text = source(cell) + json.dumps(cell.get("outputs", ""))
+        assert not re.search(r"/(home|root|Users|tmp|work)/", text)
+        assert len(json.dumps(cell.get("outputs", ""))) < 200_000
+        assert "papermill" not in cell["metadata"]
+
+
+def nbval(path):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--nbval-lax", "--nbval-current-env", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def changed(tmp_path, name, old, new):
+    """A copy of the notebook with ``old`` in a stored output replaced by ``new``."""
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
+    content = json.loads(text)
+    hits = 0
+    for cell in content["cells"]:
+        if COMPARED in tags(cell):
+            outputs = json.dumps(cell["outputs"])
+            hits += outputs.count(old)
+            cell["outputs"] = json.loads(outputs.replace(old, new))
+    assert hits, f"{old!r} is in no compared output"
+    copy = tmp_path / f"{name}.ipynb"
+    copy.write_text(json.dumps(content), "utf-8")
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("holds: ", "fails: "), ("281,640", "281,641")]
+)
+def test_a_changed_number_or_verdict_turns_nbval_red(tmp_path, old, new):
+    result = nbval(changed(tmp_path, "10_lenet_mnist", old, new))
+    assert result.returncode == 1, result.stdout
+    assert "failed" in result.stdout
+
+
+def test_an_unchanged_copy_passes_nbval(tmp_path):
+    copy = tmp_path / "10_lenet_mnist.ipynb"
+    copy.write_text((ROOT / "notebooks" / copy.name).read_text("utf-8"), "utf-8")
+    result = nbval(copy)
+    assert result.returncode == 0, result.stdout[-3000:]
