@@ -1,4 +1,4 @@
-"""The command line: python -m maestro <run|campaign|records|data|book|doctor>."""
+"""The command line: python -m maestro COMMAND."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ def main(argv=None):
     """Run one command; errors of use are one line on stderr and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m maestro", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_run, _campaign, _records, _data, _book, _doctor):
+    for add in (_run, _campaign, _records, _data, _book, _notebooks, _doctor):
         add(commands)
     args = parser.parse_args(argv)
     try:
@@ -17,7 +17,7 @@ def main(argv=None):
         print("stopped; what was trained so far is kept, run it again to go on")
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
 
 
@@ -32,9 +32,9 @@ def _run(commands):
 
 
 def _do_run(args):
-    from .book import run_notebook
+    from .notebooks import run
 
-    path = run_notebook(args.notebook, args.parameters, args.output)
+    path = run(args.notebook, args.parameters, args.output)
     print(f"written: {path}")
 
 
@@ -51,6 +51,10 @@ def _do_campaign(args):
     from . import campaign, experiments
 
     configs = [c for c in experiments.every_run() if args.only in campaign.describe(c)]
+    if not configs:
+        raise ValueError(
+            f"--only {args.only!r}: no run's description has it; see --list"
+        )
     todo = campaign.missing(configs)
     if args.list:
         for config in todo:
@@ -106,6 +110,22 @@ def _do_book(args):
     from .book import build
 
     build(args.jobs)
+
+
+def _notebooks(commands):
+    command = commands.add_parser(
+        "notebooks", help="run notebooks anew and store their outputs in them"
+    )
+    command.add_argument("name", nargs="*", help="which; all if none is named")
+    command.set_defaults(do=_do_notebooks)
+
+
+def _do_notebooks(args):
+    from . import notebooks, parameters
+
+    for name in args.name or parameters.notebooks():
+        notebooks.refresh(parameters.find(name))
+        print(f"stored: {name}")
 
 
 def _doctor(commands):

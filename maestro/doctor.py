@@ -5,7 +5,7 @@ import platform
 import sys
 from importlib import metadata
 
-from . import book, records
+from . import browser, records
 from .config import RUNS, data_folder
 
 NEEDED = ("torch", "numpy", "pandas", "matplotlib", "tqdm")
@@ -23,7 +23,7 @@ def report():
         _torch()
     prepared = sorted(path.stem for path in data_folder().glob("*.npz"))
     print(f"data in {data_folder()}: {', '.join(prepared) or 'none yet'}")
-    print(f"browser for the site's tests: {book.find_browser() or 'none'}")
+    print(f"browser for the site's tests: {browser.find_browser() or 'none'}")
     good, bad = records.read_all()
     print(f"records in {RUNS}: {len(good)} good, {len(bad)} damaged")
     return int(bool(missing))

@@ -80,6 +80,20 @@ EXPERIMENTS = {
 }
 
 
+NOTEBOOKS = {"10_lenet_mnist": lenet_mnist}
+
+
+def for_notebook(name, **given):
+    """The runs that notebook ``name`` trains if it is told to, for its parameters.
+
+    given: the notebook's parameters; those that make a grid are used.
+    """
+    if name not in NOTEBOOKS:
+        raise ValueError(f"{name} has nothing to train")
+    names = ("lambdas", "seeds", "epochs", "eps_ps")
+    return NOTEBOOKS[name](**{key: given[key] for key in names if key in given})
+
+
 def every_run():
     """All runs of all experiments, most wanted first."""
     return [config for runs in EXPERIMENTS.values() for config in runs()]

@@ -57,6 +57,8 @@ class Parameter:
             value = [v for v in value.strip("[]() ").split(",") if v.strip()]
         if not isinstance(value, list | tuple):
             value = [value]
+        if not value:
+            raise ParameterError(f"{name} is empty: it takes {self.describe()}")
         return [self._one(name, v) for v in value]
 
     def _one(self, name, value):
@@ -120,7 +122,8 @@ def find(notebook):
     path = NOTEBOOKS / f"{name}.ipynb"
     if not path.is_file():
         raise ParameterError(
-            f"no notebook {name!r}; there are: {', '.join(notebooks()) or 'none here'}"
+            f"no notebook {name!r}; {_did_you_mean(name, notebooks())}there are: "
+            + (", ".join(notebooks()) or "none here")
         )
     return path
 
@@ -143,7 +146,7 @@ def check(notebook, namespace):
     known = defaults(notebook)
     for cell in namespace.get("In", ()):
         if cell.startswith("# Parameters"):  # the cell that papermill injects
-            _refuse_unknown(notebook, _assignments(cell), known)
+            _refuse_unknown(notebook, _assigned(cell), known)
     values = {name: namespace.get(name, default) for name, default in known.items()}
     return SimpleNamespace(**_read_all(values))
 
@@ -191,17 +194,26 @@ def _read_all(values):
 def _refuse_unknown(notebook, given, known):
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ParameterError(
-                f"{notebook} has no parameter {name!r}; {hint}it takes: "
-                + (", ".join(known) or "none")
+                f"{notebook} has no parameter {name!r}; {_did_you_mean(name, known)}"
+                "it takes: " + (", ".join(known) or "none")
             )
 
 
+def _did_you_mean(name, known):
+    """'did you mean ...? ' with the nearest of ``known``; '' if none is near."""
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 def _assignments(source):
+    return {n: ast.literal_eval(value) for n, value in _assigned(source).items()}
+
+
+def _assigned(source):
+    """{name: expression}; papermill writes nan as a call, which is no literal."""
     return {
-        node.targets[0].id: ast.literal_eval(node.value)
+        node.targets[0].id: node.value
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign)
     }

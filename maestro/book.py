@@ -1,0 +1,243 @@
+"""The book: papermill runs every notebook, jupyter-book makes the site, strictly.
+
+``build()`` works in ``_build/``: it copies the pages to ``_build/source``, runs every
+notebook into it, writes the pages that come from records, and builds the site beside
+the one that is there. Only a site without a single warning takes its place, so a
+failed or interrupted build leaves the last good one as it was. No network is used.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import notebooks, parameters, records
+from .config import ROOT
+
+PAGES = ("_config.yml", "_toc.yml", "book")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class BookError(RuntimeError):
+    """The book could not be built; the message is one line that says where and why."""
+
+
+def build(jobs=2, root=ROOT):
+    """Run every notebook, ``jobs`` at a time, build the site, return its index.html.
+
+    ``root`` holds ``_config.yml``, ``_toc.yml``, ``book/`` and ``notebooks/``.
+    Raises BookError if a notebook fails or the site has a warning.
+    """
+    work = Path(root) / "_build"
+    source, site = work / "source", work / "html"
+    _restore(site)
+    _refuse_forgotten(Path(root))
+    _copy_sources(Path(root), source)
+    seconds = _run_notebooks(Path(root) / "notebooks", source / "notebooks", jobs)
+    generated = source / "book" / "generated"
+    generated.mkdir()
+    (generated / "parameters.md").write_text(parameter_tables(), "utf-8")
+    (generated / "seconds.md").write_text(seconds_table(seconds), "utf-8")
+    (source / "book" / "runs.md").write_text(runs_page(), "utf-8")
+    _swap(_make_site(source, work), site)
+    index = (site / "index.html").resolve()
+    print(
+        f"The book is built. Open it in a browser, no server needed:\n{index.as_uri()}"
+    )
+    return index
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def _refuse_forgotten(root):
+    """Every notebook has its place in the book's table of contents."""
+    contents = (root / "_toc.yml").read_text("utf-8")
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        if f"notebooks/{path.stem}\n" not in contents + "\n":
+            raise BookError(f"notebooks/{path.name} is not in _toc.yml")
+
+
+def _copy_sources(root, source):
+    """A fresh ``source`` with the hand-written pages of ``root``."""
+    shutil.rmtree(source, ignore_errors=True)
+    (source / "notebooks").mkdir(parents=True)
+    for name in PAGES:
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, source / name)
+
+
+def _run_notebooks(folder, out, jobs):
+    """Run all notebooks into ``out``; return {name: seconds}. The first error stops.
+
+    One process and one kernel each; the cores are shared out among the ``jobs``.
+    """
+    from tqdm import tqdm
+
+    waiting = sorted(folder.glob("*.ipynb"))
+    running, seconds = {}, {}
+    share = str(max(1, notebooks.cores() // max(1, jobs)))
+    env = (
+        os.environ
+        | notebooks.this_kernel(out.parent.parent)
+        | dict.fromkeys(THREADS, share)
+    )
+    bar = tqdm(
+        total=len(waiting), desc="notebooks", unit="notebook", dynamic_ncols=True
+    )
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, jobs):
+                path = waiting.pop(0)
+                running[path.stem] = (
+                    notebooks.start(path, out / path.name, env),
+                    time.monotonic(),
+                )
+            for name, (process, start) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[name]
+                if process.returncode:
+                    raise BookError(
+                        notebooks.what_failed(out / f"{name}.ipynb", f"{name}.ipynb")
+                    )
+                seconds[name] = time.monotonic() - start
+                bar.update()
+            bar.set_postfix_str(" ".join(running), refresh=False)
+            time.sleep(0.1)
+    finally:
+        bar.close()
+        notebooks.stop([process for process, _ in running.values()])
+    return seconds
+
+
+# ---------------------------------------------------------------- generated pages
+
+
+def parameter_tables():
+    """Every parameter of every notebook as Markdown, one table per notebook."""
+    parts = []
+    rows = parameters.table()
+    for notebook in dict.fromkeys(row["notebook"] for row in rows):
+        mine = [row for row in rows if row["notebook"] == notebook]
+        cells = [
+            (f"`{r['name']}`", f"`{r['default']!r}`", r["values"], r["help"])
+            for r in mine
+        ]
+        table = markdown_table(("name", "default", "takes", "what it does"), cells)
+        link = f"[{notebook}](../notebooks/{notebook}.ipynb)"
+        parts.append(f"**{link}**\n\n{table}")
+    return "\n".join(parts) or "No notebook takes parameters yet.\n"
+
+
+def seconds_table(seconds):
+    """How long each notebook took in this build, as Markdown."""
+    cells = [
+        (f"[{name}](../notebooks/{name}.ipynb)", f"{seconds[name]:.0f} s")
+        for name in sorted(seconds)
+    ]
+    return markdown_table(("notebook", "wall time in this build"), cells)
+
+
+RUNS_HEAD = """# What ran, when, on what
+
+Every number of the experiments comes from one of these records: one small file per
+run in `data/runs/`, written whole or not at all when the run ended. This page is made
+from them when the book is built. The name of a run is a short hash of everything that
+determines it; a commit with a plus had changes in the package that were not committed.
+
+"""
+
+
+def runs_page(frame=None):
+    """The page of all recorded runs, from ``records.load()``, as Markdown."""
+    frame = records.load() if frame is None else frame
+    if not len(frame):
+        return RUNS_HEAD + "No runs recorded yet.\n"
+    order = ("task", "model", "method", "lambda_gl", "seed", "id")
+    frame = frame.sort_values([name for name in order if name in frame])
+    rows = [_run_row(row) for row in frame.to_dict("records")]
+    hours = frame["wall_seconds"].sum() / 3600
+    total = f"{len(rows)} runs, {hours:.1f} hours of wall time in all.\n\n"
+    return (
+        RUNS_HEAD + total + markdown_table(tuple(rows[0]), [r.values() for r in rows])
+    )
+
+
+def _run_row(row):
+    """One record as {heading: text}; what a record lacks shows as a dash."""
+
+    def text(name, form="{}"):
+        value = row.get(name)
+        empty = value is None or value != value or value == ""
+        return "–" if empty else form.format(value)
+
+    what = [text("model") + " on " + text("task"), text("method")]
+    for name, form in (("lambda_gl", "λ = {:g}"), ("batch_size", "batch {}")):
+        what.append(text(name, form))
+    if row.get("sampler", "pair") != "pair":
+        what.append(text("sampler", "sampler {}"))
+    what.append(text("seed", "seed {}"))
+    return {
+        "run": "`" + text("id") + "`",
+        "what": ", ".join(part for part in what if part != "–"),
+        "when": text("date"),
+        "on what": text("device") + ", torch " + text("torch"),
+        "commit": "`" + text("commit") + "`",
+        "took": text("wall_seconds", "{:.0f} s"),
+    }
+
+
+def markdown_table(head, rows):
+    """A MyST table that stacks its rows on a phone; bars inside cells are escaped."""
+
+    def line(cells):
+        escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
+        return "| " + " | ".join(escaped) + " |\n"
+
+    lines = line(head) + line(["---"] * len(head)) + "".join(map(line, rows))
+    return f":::{{table}}\n:class: stack\n\n{lines}:::\n"
+
+
+# ---------------------------------------------------------------- site
+
+
+def _make_site(source, work):
+    """jupyter-book on ``source``; return the folder of the finished site."""
+    out = work / "new"
+    shutil.rmtree(out, ignore_errors=True)
+    start = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    strict = ["-W", "-n", "--keep-going", "-q"]
+    command = [sys.executable, "-c", start, "build", str(source), "--path-output"]
+    print("building the site ...", flush=True)
+    done = subprocess.run(
+        command + [str(out), *strict], capture_output=True, text=True, encoding="utf-8"
+    )
+    if done.returncode or not (out / "_build/html/index.html").is_file():
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        said = said.replace(f"{source.resolve()}{os.sep}", "").splitlines()
+        told = [x for x in said if re.search("WARNING|ERROR|CRITICAL|Error:", x)]
+        print("\n".join(told or said[-30:]), file=sys.stderr)
+        raise BookError("the site was not built: see the warnings and errors above")
+    return out / "_build" / "html"
+
+
+def _swap(new, site):
+    """Put ``new`` in the place of ``site``; the old one goes only when it stands."""
+    old = site.with_name("html.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        site.rename(old)
+    new.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(site.with_name("new"), ignore_errors=True)
+
+
+def _restore(site):
+    """Undo a swap that was cut off half-way."""
+    old = site.with_name("html.old")
+    if old.exists() and not site.exists():
+        old.rename(site)

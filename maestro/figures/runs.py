@@ -1,0 +1,134 @@
+"""Figures of recorded runs: ranks, convergence, trade-offs (Figs. 4, 8-10, 12, 13).
+
+Lists of (label, values) in, a Figure out; the notebooks make them from records.
+"""
+
+import matplotlib as mpl
+import numpy as np
+
+from .style import INK, PALETTE, label_ends, sheet
+
+
+def lambda_colors(count):
+    """``count`` colours from dark to light for growing lambda_gl."""
+    return [mpl.colormaps["viridis"](x) for x in np.linspace(0, 0.85, count)]
+
+
+def rank_progression(series):
+    """Figs. 4a, 8: total rank after each epoch, one line a run.
+
+    series: [(label, total rank at epoch 0, 1, ...)], by growing lambda_gl.
+    """
+    colors = lambda_colors(len(series))
+    with sheet(1, 3.4) as (fig, ax):
+        for (_, total), color in zip(series, colors, strict=True):
+            ax.step(range(len(total)), total, where="post", color=color)
+        ax.set(xlabel="epoch", ylabel="total rank, all layers", ylim=(0, None))
+        ends = [total[-1] for _, total in series]
+        last = max(len(total) for _, total in series) - 1
+        ax.set_xlim(0, last)
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        label_ends(ax, last, ends, [label for label, _ in series], colors)
+    return fig
+
+
+def layer_ranks(series, max_ranks):
+    """Figs. 4b, 9: the rank of each layer after training, one line a lambda_gl.
+
+    series: [(label, {layer: rank})], by growing lambda_gl; max_ranks: {layer: rank}.
+    """
+    names = list(max_ranks)
+    colors = lambda_colors(len(series))
+    with sheet(1, 3.6) as (fig, ax):
+        ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
+        for (_, ranks), color in zip(series, colors, strict=True):
+            ax.plot(names, [ranks[n] for n in names], "o-", color=color, ms=5, lw=1.2)
+        ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, None))
+        ax.set_yticks([0, 1, 2, 5, 10, 20, 50, 100])
+        ax.yaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
+        ax.set_xlim(-0.3, len(names) - 0.7)
+        if len(names) > 8:
+            ax.tick_params(axis="x", rotation=90)
+        handles = [
+            mpl.lines.Line2D([], [], color=color, marker="o", label=label)
+            for (label, _), color in zip(series, colors, strict=True)
+        ]
+        bar = {"marker": "_", "ls": "", "ms": 14, "mew": 1.5}
+        handles.insert(0, mpl.lines.Line2D([], [], color=INK, label="full", **bar))
+        fig.legend(handles=handles, loc="outside right center")
+    return fig
+
+
+def convergence(series):
+    """Fig. 10: training loss after each epoch.
+
+    series: [(label, [losses of one run, ...])]: the line is the mean over runs, the
+    band their range.
+    """
+    with sheet(1, 3.2) as (fig, ax):
+        ends = []
+        colors = PALETTE[: len(series)]
+        for (_, runs), color in zip(series, colors, strict=True):
+            losses = np.array(runs)  # (runs, epochs)
+            epochs = np.arange(1, losses.shape[1] + 1)
+            ax.plot(epochs, losses.mean(0), color=color)
+            ax.fill_between(
+                epochs, losses.min(0), losses.max(0), color=color, alpha=0.15, lw=0
+            )
+            ends.append(losses.mean(0)[-1])
+        ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
+        ax.set_xlim(1, len(epochs))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        label_ends(ax, len(epochs), ends, [label for label, _ in series], colors)
+    return fig
+
+
+def accuracy_against(series, xlabel, note=()):
+    """Figs. 12, 13: accuracy against parameters or MACs, a point a variant.
+
+    series: [(label, x, accuracy %, deviation)]; each a line with error bars. note:
+    texts for the points of the first series.
+    """
+    with sheet(1, 3.6) as (fig, ax):
+        for (label, x, y, std), color in zip(series, PALETTE, strict=False):
+            order = np.argsort(x)
+            x, y, std = (np.asarray(v, float)[order] for v in (x, y, std))
+            ax.errorbar(
+                x, y, std, fmt="o-", color=color, ms=5, lw=1.3, capsize=2, label=label
+            )
+        ax.set(xlabel=xlabel, ylabel="test accuracy (%)", xscale="log")
+        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
+        ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        first = series[0]
+        for text, x, y in zip(note, first[1], first[2], strict=False):
+            ax.annotate(text, (x, y), (4, -11), textcoords="offset points", fontsize=9)
+        fig.legend(loc="outside upper left", ncols=len(series))
+    return fig
+
+
+def mask_and_cut(layer, masked, cut):
+    """The rank of one layer, epoch by epoch, with columns masked and really cut.
+
+    masked, cut: [ranks at epoch 0, 1, ...], one list a seed.
+    """
+    with sheet(2, 2.9, sharey=True) as (fig, axes):
+        titles = ("masked, as in the authors' code", "cut, as in this book")
+        for ax, title, runs, color in zip(
+            axes, titles, (masked, cut), PALETTE[1::-1], strict=True
+        ):
+            for ranks in runs:
+                ax.step(range(len(ranks)), ranks, where="post", color=color, lw=1.4)
+            ax.set(title=title, xlabel="epoch", ylim=(0, None))
+            ax.set_xlim(0, max(map(len, runs)) - 1)
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        axes[0].set_ylabel(f"rank of {layer}, one line a seed")
+    return fig
+
+
+def _short(value, _):
+    """20000 as '20k', 3000000 as '3M'."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

@@ -1,0 +1,169 @@
+"""Run one notebook: strictly parameterised, in this very Python, whole or not at all.
+
+papermill does the running. This adds what it leaves to its caller: parameters are
+checked before anything is written, errors become one line, and an output appears under
+its name only when it is complete.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from . import campaign, experiments, parameters
+from .config import ROOT
+from .records import write_whole
+
+BUILD = ROOT / "_build"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+class NotebookError(RuntimeError):
+    """A notebook could not be run; the message is one line that says where and why."""
+
+
+def run(notebook, words=(), output=None):
+    """Run one notebook with parameters ``words`` (name=value); return where it is.
+
+    What ``train=true`` asks for is trained first, with a progress bar; stopped at any
+    moment, it goes on when this is run again. The notebook then finds the records.
+    output: a file, or None for ``_build/run/<notebook>.ipynb``. It is written whole,
+    at the end; what the notebook prints, progress included, is shown meanwhile.
+    Raises ParameterError before anything runs, NotebookError if a cell fails.
+    """
+    path = parameters.find(notebook)
+    values = parameters.parse(path.stem, words)
+    output = Path(output or BUILD / "run" / path.name).absolute()
+    if output.suffix != ".ipynb" or output == path:
+        raise NotebookError(f"{output}: name another file that ends in .ipynb")
+    _train(path.stem, values)
+    import papermill
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(f".{output.stem}.part.ipynb")
+    os.environ.update(this_kernel(BUILD))
+    try:
+        papermill.execute_notebook(
+            path,
+            part,
+            parameters=values,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            cwd=output.parent,
+        )
+        part.replace(output)
+    except papermill.PapermillExecutionError:
+        raise NotebookError(what_failed(part, path.name)) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return output
+
+
+def _train(name, values):
+    values = parameters.defaults(name) | values
+    if values.get("train"):
+        configs = experiments.for_notebook(name, **values)
+        campaign.run(configs, values["device"], values["workers"])
+
+
+def refresh(path):
+    """Run a notebook with its defaults and store its outputs in it, normalised.
+
+    Normalised: no papermill traces, no timings, the same cell ids each time.
+    """
+    part = path.with_name(f".{path.name}")
+    try:
+        if start(path, part, os.environ | this_kernel(BUILD)).wait():
+            raise NotebookError(what_failed(part, path.name))
+        content = json.loads(part.read_text("utf-8"))
+    finally:
+        part.unlink(missing_ok=True)
+        part.with_suffix(".log").unlink(missing_ok=True)
+    metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    content["metadata"] = metadata
+    for number, cell in enumerate(content["cells"], 1):
+        cell["id"] = f"cell-{number:02d}"
+        for name in ("papermill", "execution"):
+            cell["metadata"].pop(name, None)
+        if cell["metadata"].get("tags") == []:
+            del cell["metadata"]["tags"]  # papermill adds an empty list
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
+    write_whole(path, text + "\n")
+
+
+def start(path, out, env):
+    """Papermill on one notebook, in a process of its own; it logs beside its output."""
+    command = [sys.executable, "-m", "papermill", str(path), str(out)]
+    command += ["--kernel", "python3", "--no-progress-bar", "--cwd", str(out.parent)]
+    with open(out.with_suffix(".log"), "wb") as log:
+        return subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+
+def stop(processes):
+    """Interrupt notebooks that still run, so that their kernels end with them."""
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def this_kernel(work):
+    """The variable under which the kernel ``python3`` is this very Python.
+
+    Another Jupyter on the machine may have a kernel of that name: the folder written
+    here, in ``work``, is looked at first.
+    """
+    folder = work / "kernel"
+    kernel = folder / "kernels" / "python3"
+    kernel.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), "utf-8")
+    others = os.environ.get("JUPYTER_PATH")
+    paths = [str(folder), others] if others else [str(folder)]
+    return {"JUPYTER_PATH": os.pathsep.join(paths)}
+
+
+def cores():
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def what_failed(path, name):
+    """One line: which notebook, which cell, which error; ``path`` is its output."""
+    try:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+    except (OSError, ValueError):
+        cells = []
+    marks = "papermill-error-cell-tag"  # cells that papermill adds to point at errors
+    cells = [c for c in cells if marks not in c["metadata"].get("tags", ())]
+    for number, cell in enumerate(cells, 1):
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "error":
+                where = f"notebooks/{name}, cell {number} of {len(cells)}"
+                return f"{where}: {_error_line(output)}"
+    log = path.with_suffix(".log")
+    said = log.read_text("utf-8", "replace").strip() if log.exists() else ""
+    return f"notebooks/{name}: {(said or 'it stopped without a word').splitlines()[-1]}"
+
+
+def _error_line(output):
+    """An error output in one line: its message, or the code that raised it."""
+    message = output["evalue"].strip().split("\n")[0]
+    if not message:  # a bare assert says nothing: the traceback's arrow points at it
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))
+        pointed = re.findall(r"^-+> *\d+ *(.*)$", trace, re.MULTILINE)
+        message = pointed[0].strip() if pointed else "no message"
+    return f"{output['ename']}: {message}"
