@@ -8,7 +8,6 @@ maestro.shrink(net, optimizer, eps_ps=1e-7)        # after each epoch
 maestro.merge(net)                                 # plain PyTorch again
 """
 
-from .deploy import merge
 from .footprint import Footprint, footprint
 from .lowrank import (
     MODES,
@@ -20,6 +19,7 @@ from .lowrank import (
     importance,
     left_alone,
     low_rank_layers,
+    merge,
     ranks,
     sample,
     shrink,

@@ -1,6 +1,6 @@
 """What this machine has and lacks for the book, in a few lines."""
 
-import importlib
+import importlib.util
 import platform
 import sys
 from importlib import metadata

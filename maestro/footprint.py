@@ -7,6 +7,7 @@ takes r (m + n) instead of m n, of both.
 """
 
 import copy
+import inspect
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -94,25 +95,32 @@ def footprint(net, example_inputs, merged=False):
 
 
 def costs(net, example_inputs):
-    """`Costs` of ``net``, by running a copy without storage on the shapes of inputs."""
+    """`Costs` of ``net``, by running a copy without storage on the shapes of inputs.
+
+    Raises ValueError if ``net`` has lazy weights, whose shapes are not known yet.
+    """
+    lazy = [name for name, p in net.named_parameters() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise ValueError(f"no shape before a first forward pass: {', '.join(lazy)}")
     inputs = example_inputs
     inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
     inputs = [x.to("meta") if isinstance(x, torch.Tensor) else x for x in inputs]
     ghost = copy.deepcopy(net).to("meta").eval()
     calls, fixed_macs, uncounted = {}, [0], []
 
-    def count(module, args, output):
+    def count(module, args, kwargs, output):
         if isinstance(module, LowRank):
             name = names[module]
             out = output.numel() // len(module.U)
             calls[name] = calls.get(name, 0) + out
         else:
-            fixed_macs[0] += _MACS[_kind(module)](module, args, output)
+            given = inspect.signature(module.forward).bind(*args, **kwargs).args
+            fixed_macs[0] += _MACS[_kind(module)](module, given, output)
 
     names = {module: name for name, module in ghost.named_modules()}
     for module, name in names.items():
         if isinstance(module, LowRank) or _kind(module):
-            module.register_forward_hook(count)
+            module.register_forward_hook(count, with_kwargs=True)
         elif _has_weights(module) and not _counted_by_parent(name, ghost):
             uncounted.append(name or type(module).__name__)
     with torch.no_grad():
@@ -154,7 +162,7 @@ def _attention_macs(module, args, output):
 
 
 def _recurrent_macs(module, args, output):
-    steps = args[0].numel() // module.input_size
+    steps = args[0].data.numel() // module.input_size  # .data: it may be packed
     return steps * sum(p.numel() for n, p in module.named_parameters() if "weight" in n)
 
 

@@ -32,9 +32,9 @@ ORDER = """
     lowrank.sampling
     lowrank.penalty
     lowrank.shrinking
+    lowrank.merging
     lowrank
     footprint
-    deploy
     methods.dense
     methods.maestro
     methods.masked
@@ -45,6 +45,7 @@ ORDER = """
     experiments
     campaign
     tables
+    deploy
     figures.style
     figures.runs
     figures.theory
@@ -126,7 +127,7 @@ def test_the_imports_are_seen():
     assert imports("lowrank.penalty")[0] == {"lowrank.factorize"}
     assert imports("footprint")[0] == {"lowrank.factorize", "lowrank.layers"}
     assert {"footprint", "lowrank"} <= imports("methods.maestro")[0]
-    assert {"deploy", "footprint", "lowrank"} <= imports("__init__")[0]
+    assert {"footprint", "lowrank"} <= imports("__init__")[0]
     assert "book" in imports("__main__")[0]  # inside a function
     assert known("lowrank.no_such_name") == "lowrank" and known("ranks") == "__init__"
     assert "torch" in imports("footprint")[1]

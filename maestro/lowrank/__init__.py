@@ -2,6 +2,7 @@
 
 from .factorize import factorize, left_alone, low_rank_layers, ranks
 from .layers import LowRank, LowRankConv2d, LowRankLinear
+from .merging import merge
 from .penalty import hierarchical_group_lasso, importance, suffix_norms
 from .sampling import MODES, RankSampler, sample
 from .shrinking import shrink, truncate
@@ -17,6 +18,7 @@ __all__ = [
     "importance",
     "left_alone",
     "low_rank_layers",
+    "merge",
     "ranks",
     "sample",
     "shrink",

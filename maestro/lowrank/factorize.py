@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from .layers import LowRank, LowRankConv2d, LowRankLinear
+from .layers import LowRank, LowRankConv2d, LowRankLinear, take_hooks
 
 
 def factorize(model, skip=()):
@@ -89,6 +90,7 @@ def _low_rank(layer):
         factor.requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None:
         new.bias.requires_grad_(layer.bias.requires_grad)
+    take_hooks(new, layer)
     return new.train(layer.training)
 
 
@@ -100,8 +102,8 @@ def _choose(model, skip):
     )
     chosen, left = {}, {}
     for name, module in model.named_modules():
-        weights = [p for p in module._parameters.values() if p is not None]
-        if isinstance(module, LowRank) or not any(_is_matrix(p) for p in weights):
+        # a parametrisation is spoken of by the name of the module that it is for
+        if isinstance(module, LowRank | ParametrizationList) or not _has_matrix(module):
             continue
         reason = _reason(module, owners)
         if skipped(name, module):
@@ -113,8 +115,10 @@ def _choose(model, skip):
     return chosen, left
 
 
-def _is_matrix(parameter):
-    return nn.parameter.is_lazy(parameter) or parameter.ndim >= 2
+def _has_matrix(module):
+    weights = [p for p in module._parameters.values() if p is not None]
+    matrices = [p for p in weights if nn.parameter.is_lazy(p) or p.ndim >= 2]
+    return bool(matrices) or is_parametrized(module)
 
 
 def _reason(module, owners):
@@ -126,12 +130,14 @@ def _reason(module, owners):
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "nn.MultiheadAttention reads its weights instead of calling its layers"
     weight = module._parameters.get("weight")
-    if weight is None:
+    if weight is None or is_parametrized(module):
         return f"{kind} computes its weight (parametrised, or weight norm)"
     if nn.parameter.is_lazy(weight):
         return f"{kind} has no weight before its first forward pass"
-    if owners[id(weight)] > 1:
-        return f"{kind} shares its weight with another module (tied)"
+    if not weight.is_floating_point():
+        return f"{kind} has weights of {weight.dtype}"
+    if any(owners[id(p)] > 1 for p in (weight, module.bias) if p is not None):
+        return f"{kind} shares its weight or bias with another module (tied)"
     if getattr(module, "groups", 1) > 1:
         return f"grouped convolution (groups={module.groups})"
     return None
@@ -142,16 +148,21 @@ def _skipper(model, skip):
     if callable(skip):
         return skip
     patterns = [skip] if isinstance(skip, str) else list(skip)
-    names = [name for name, _ in model.named_modules()]
+    # a module in several places has several names
+    named = list(model.named_modules(remove_duplicate=False))
+    skipped = set()
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        hit = {id(module) for name, module in named if _matches(name, pattern)}
+        skipped |= hit
+        if not hit:
+            names = [name for name, _ in named]
             near = difflib.get_close_matches(pattern, names, 3, 0.4)
             raise ValueError(
                 f"skip={pattern!r} names no module of {type(model).__name__}"
                 + (f"; near it: {', '.join(near)}" if near else "")
             )
-    return lambda name, module: any(_matches(name, p) for p in patterns)
+    return lambda name, module: id(module) in skipped
 
 
 def _matches(name, pattern):
-    return fnmatchcase(name, pattern) or name.startswith(pattern + ".")
+    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern + ".*")

@@ -1,0 +1,103 @@
+"""Every test starts from the same random numbers and runs on one thread.
+
+What the tests of training, records and campaigns share: small runs on scikit-learn's
+digits, folders of their own to write to, and the real MNIST where it is there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from maestro import campaign, datasets, records, training
+from maestro.config import ROOT, Recipe, RunConfig, data_folder
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    torch.manual_seed(0)
+
+
+def digits_run(method="maestro", seed=0, epochs=3, batch_size=128, lr=0.05, **options):
+    """LeNet on digits; factorised, it loses ranks after each of its few epochs."""
+    if method != "dense":
+        options = {"lambda_gl": 3e-3, "eps_ps": 0.1} | options
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=lr)
+    return RunConfig("digits", "lenet", method, recipe, options, seed)
+
+
+@pytest.fixture(scope="session")
+def digits_config():
+    """`digits_run`: (method, seed, epochs, batch_size, lr, **options) -> RunConfig."""
+    return digits_run
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The digits, loaded once; 1,437 images to train on."""
+    return datasets.load("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits():
+    """150 digits to train on and 100 to test: an epoch takes a moment."""
+    task = datasets.load("digits")
+    task.train = tuple(t[:150] for t in task.train)
+    task.test = tuple(t[:100] for t in task.test)
+    return task
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """The real MNIST, where it is prepared."""
+    if not datasets.available("mnist"):
+        pytest.skip(f"no mnist.npz in {data_folder()}: python -m maestro data mnist")
+    return datasets.load("mnist")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Checkpoints, weights, locks and records go to folders of this test alone."""
+    cache, runs = tmp_path / "cache", tmp_path / "runs"
+    monkeypatch.setattr(training, "CACHE", cache)
+    monkeypatch.setattr(campaign, "CACHE", cache)
+    monkeypatch.setattr(records, "RUNS", runs)
+    return SimpleNamespace(cache=cache, runs=runs, checkpoints=cache / "checkpoints")
+
+
+class House:
+    """A copy of the package in a folder of its own, for what needs real processes."""
+
+    def __init__(self, root):
+        shutil.copytree(ROOT / "maestro", root / "maestro")
+        self.root, self.runs = root, root / "data" / "runs"
+        self.cache = root / "data" / "cache"
+
+    def start(self, *words, **more):
+        """Start Python with ``words`` in the copy; one thread, output piped as text."""
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.root)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, *map(str, words)]
+        return subprocess.Popen(command, cwd=self.root, env=env, **pipes | more)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A `House`; whatever it started is ended with the test."""
+    started = []
+
+    class Watched(House):
+        def start(self, *words, **more):
+            started.append(super().start(*words, **more))
+            return started[-1]
+
+    yield Watched(tmp_path)
+    for process in started:
+        process.kill()
+        process.communicate()

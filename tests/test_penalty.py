@@ -1,0 +1,166 @@
+"""The hierarchical group lasso: its value, its closed-form gradient, its zeros."""
+
+import pytest
+import torch
+from torch import nn
+
+import maestro
+from maestro.lowrank import suffix_norms
+from maestro.models import LeNet
+
+
+def naive(net):
+    """Eq. 5 as it is printed: a loop over layers and a loop over suffixes."""
+    total = 0.0
+    for layer in maestro.low_rank_layers(net).values():
+        for b in range(layer.rank):
+            total = total + layer.U[:, b:].norm() + layer.V[:, b:].norm()
+    return total
+
+
+def network(ranks=None):
+    """Layers of several shapes and ranks, in float64."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 7))
+    net = maestro.factorize(net.append(nn.Linear(7, 3)).double())
+    maestro.truncate(net, ranks or {})
+    return net
+
+
+def factors(net):
+    layers = maestro.low_rank_layers(net).values()
+    return [factor for layer in layers for factor in (layer.U, layer.V)]
+
+
+RANKS = [{}, {"0": 1}, {"2": 2, "3": 1}, {"0": 0}, {"0": 0, "2": 3, "3": 0}]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_value(ranks):
+    net = network(ranks)
+    value = maestro.hierarchical_group_lasso(net)
+    assert value.shape == () and value.dtype == torch.float64
+    torch.testing.assert_close(value, naive(net), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_gradient_against_autograd_of_the_naive_sum(ranks):
+    net = network(ranks)
+    used = [factor for factor in factors(net) if factor.shape[1]]
+    expected = torch.autograd.grad(0.3 * naive(net), used)
+    got = torch.autograd.grad(0.3 * maestro.hierarchical_group_lasso(net), used)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_gradient_against_finite_differences():
+    net = network({"0": 3, "2": 4})
+
+    def penalty(*values):
+        by_name = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(Penalty(net), by_name, ())
+
+    named = [(n, p) for n, p in Penalty(net).named_parameters() if p.ndim == 2]
+    names = [name for name, _ in named]
+    values = [p.detach().clone().requires_grad_() for _, p in named]
+    assert torch.autograd.gradcheck(penalty, values)
+
+
+class Penalty(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self):
+        return maestro.hierarchical_group_lasso(self.net)
+
+
+def test_in_a_loss_it_adds_to_the_gradient():
+    net, x = network(), torch.randn(2, 2, 4, 4, dtype=torch.float64)
+    alone = torch.autograd.grad(net(x).square().sum(), factors(net))
+    (net(x).square().sum() + 0.1 * maestro.hierarchical_group_lasso(net)).backward()
+    lasso = torch.autograd.grad(0.1 * naive(net), factors(net))
+    for factor, one, other in zip(factors(net), alone, lasso, strict=True):
+        torch.testing.assert_close(factor.grad, one + other)
+
+
+@pytest.mark.parametrize(
+    "zero", [slice(2, None), slice(None), slice(0, 1), slice(1, 2)]
+)
+def test_finite_at_zero_columns(zero):
+    net = network()
+    with torch.no_grad():
+        for factor in factors(net):
+            factor[:, zero] = 0
+    value = maestro.hierarchical_group_lasso(net)
+    value.backward()
+    torch.testing.assert_close(value, naive(net), rtol=1e-13, atol=0)
+    for factor in factors(net):
+        assert factor.grad.isfinite().all() and not factor.grad[:, zero].any()
+        # what is not zero is still pulled towards zero
+        assert ((factor.grad * factor).sum(0) > 0).equal(factor.detach().any(0))
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-20, 1e-30, 1e-40])
+def test_finite_at_columns_too_small_to_square(size):
+    layer = maestro.LowRankLinear(torch.ones(4, 3), torch.ones(5, 3))
+    with torch.no_grad():
+        layer.U[:, 1:] *= size
+    maestro.hierarchical_group_lasso(layer).backward()
+    assert layer.U.grad.isfinite().all()
+    assert layer.U.grad.norm(dim=0).le(3.01).all()  # r terms of at most 1 each
+
+
+def test_nothing_left_is_no_penalty():
+    net = network({"0": 0, "2": 0, "3": 0})
+    value = maestro.hierarchical_group_lasso(net)
+    value.backward()
+    assert value == 0
+
+
+def test_frozen_factors_count_but_get_no_gradient():
+    net = network()
+    net[0].requires_grad_(False)
+    value = maestro.hierarchical_group_lasso(net)
+    value.backward()
+    torch.testing.assert_close(value, naive(net))
+    assert net[0].U.grad is None and net[2].U.grad.all()
+
+
+def test_single_precision():
+    net = maestro.factorize(LeNet())
+    value = maestro.hierarchical_group_lasso(net)
+    value.backward()
+    expected = naive(net.double())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_without_low_rank_layers_it_is_a_mistake():
+    with pytest.raises(ValueError, match="LeNet has no low-rank layers to penalise"):
+        maestro.hierarchical_group_lasso(LeNet())
+
+
+def test_suffix_norms():
+    matrix = torch.tensor([[3.0, 0.0, 2.0], [0.0, 4.0, 0.0]]).double()
+    expected = torch.tensor([29.0, 20.0, 4.0]).double().sqrt()
+    torch.testing.assert_close(suffix_norms(matrix), expected)
+    assert suffix_norms(torch.zeros(4, 0)).shape == (0,)
+
+
+def test_small_tails_are_not_lost_in_large_heads():
+    matrix = torch.cat([torch.full((1, 50), 1e-6), torch.zeros(1, 1)], 1)
+    matrix[0, 0] = 1e3
+    torch.testing.assert_close(
+        suffix_norms(matrix).double(),
+        torch.stack([matrix[:, b:].double().norm() for b in range(51)]),
+        rtol=1e-5,
+        atol=0,
+    )
+
+
+def test_importance_is_a_falling_product_of_suffix_norms():
+    layer = maestro.factorize(nn.Linear(9, 6).double())
+    expected = [layer.U[:, b:].norm() * layer.V[:, b:].norm() for b in range(6)]
+    values = maestro.importance(layer)
+    torch.testing.assert_close(values, torch.stack(expected).detach())
+    assert (values.diff() < 0).all() and not values.requires_grad

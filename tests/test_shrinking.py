@@ -1,0 +1,377 @@
+"""Columns are cut out for good: of the layers, the gradients and the optimiser."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import maestro
+from maestro.lowrank.layers import LowRankLinear
+from maestro.models import LeNet
+
+SGD, Adam, AdamW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
+OPTIMIZERS = {
+    "sgd": lambda p: SGD(p, 0.05),
+    "momentum": lambda p: SGD(p, 0.05, momentum=0.9, weight_decay=1e-3),
+    "nesterov": lambda p: SGD(p, 0.05, momentum=0.9, nesterov=True, foreach=True),
+    "sgd fused": lambda p: SGD(p, 0.05, momentum=0.9, fused=True),
+    "adam": lambda p: Adam(p, 0.01),
+    "adam fused": lambda p: Adam(p, 0.01, fused=True),
+    "adam amsgrad": lambda p: Adam(p, 0.01, amsgrad=True),
+    "adamw": lambda p: AdamW(p, 0.01, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.9),
+}
+every_optimizer = pytest.mark.parametrize("kind", OPTIMIZERS)
+
+
+def network():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 7))
+    return maestro.factorize(net.append(nn.Linear(7, 3)).double())
+
+
+def batch():
+    return torch.randn(6, 2, 4, 4, dtype=torch.float64), torch.randint(3, (6,))
+
+
+def step(net, optimizer, x, y, lasso=0.0, retain_graph=False):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(net(x), y)
+    if lasso:
+        loss = loss + lasso * maestro.hierarchical_group_lasso(net)
+    loss.backward(retain_graph=retain_graph)
+    optimizer.step()
+    return loss
+
+
+def trained(kind, steps=3):
+    net = network()
+    optimizer = OPTIMIZERS[kind](net.parameters())
+    for _ in range(steps):
+        step(net, optimizer, *batch())
+    return net, optimizer
+
+
+def with_importance(*sizes):
+    """A layer whose column b has norm sqrt(sizes[b]) in U and in V."""
+    root = torch.tensor(sizes, dtype=torch.float64).sqrt()
+    eye = torch.eye(len(sizes), dtype=torch.float64)
+    return LowRankLinear(eye * root, eye * root)
+
+
+# where it cuts
+
+
+@pytest.mark.parametrize(
+    "eps, rank",
+    [(0, 4), (0.9, 4), (1.1, 3), (2.9, 3), (3.1, 2), (6.9, 2), (7.1, 1), (15.1, 0)],
+)
+def test_cut_where_the_suffix_importance_falls_to_eps(eps, rank):
+    net = nn.Sequential(with_importance(8, 4, 2, 1))  # suffix importance 15, 7, 3, 1
+    expected = torch.tensor([15.0, 7.0, 3.0, 1.0]).double()
+    torch.testing.assert_close(maestro.importance(net[0]), expected)
+    before = net[0].U.clone(), net[0].V.clone()
+    assert maestro.shrink(net, eps_ps=eps) == {"0": rank} == maestro.ranks(net)
+    assert torch.equal(net[0].U, before[0][:, :rank])
+    assert torch.equal(net[0].V, before[1][:, :rank])
+
+
+def test_exactly_eps_is_dropped():
+    net = nn.Sequential(LowRankLinear(2 * torch.eye(3), torch.ones(3, 3).triu()))
+    threshold = maestro.importance(net[0])[2].item()
+    assert maestro.shrink(copy.deepcopy(net), eps_ps=threshold) == {"0": 2}
+    below = torch.tensor(threshold).nextafter(torch.tensor(0.0)).item()
+    assert maestro.shrink(net, eps_ps=below) == {"0": 3}
+
+
+def test_a_column_between_larger_ones_stays():
+    net = nn.Sequential(with_importance(4, 0, 1, 0))
+    assert maestro.shrink(net, eps_ps=1e-9) == {"0": 3}
+
+
+def test_a_factor_gone_takes_its_partner_along():
+    net = nn.Sequential(with_importance(4, 3, 2))
+    with torch.no_grad():
+        net[0].U[:, 1:] = 0
+    assert maestro.shrink(net, eps_ps=0.0) == {"0": 1}
+
+
+def test_truncate_names_what_to_cut():
+    net = network()
+    before = copy.deepcopy(net)
+    assert maestro.truncate(net, {"0": 2, "3": 0}) == {"0": 2, "2": 7, "3": 0}
+    assert torch.equal(net[0].U, before[0].U[:, :2])
+    assert net[2].U.shape == (7, 7) and net[3].V.shape == (7, 0)
+
+
+def test_nothing_to_cut_leaves_the_parameters():
+    net = network()
+    held = list(net.parameters())
+    maestro.truncate(net, maestro.ranks(net), SGD(net.parameters(), 0.1))
+    maestro.shrink(net, eps_ps=0.0)
+    assert all(p is q for p, q in zip(held, net.parameters(), strict=True))
+
+
+def test_frozen_stays_frozen_and_needs_no_optimizer():
+    net = network()
+    net[0].requires_grad_(False)
+    optimizer = SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+    maestro.truncate(net, {"0": 1, "2": 1}, optimizer)
+    assert not net[0].U.requires_grad and net[2].U.requires_grad
+
+
+# the optimiser
+
+
+def leading(old, new):
+    """``old``, or as many of its columns as ``new`` has."""
+    return old[:, : new.shape[1]] if old.ndim == 2 else old
+
+
+@every_optimizer
+@pytest.mark.parametrize("ranks", [{"0": 2, "2": 3}, {"0": 1, "2": 0, "3": 0}])
+def test_the_optimizers_state_is_cut_along(kind, ranks):
+    net, optimizer = trained(kind)
+    names = dict(net.named_parameters())
+    before = {n: copy.deepcopy(optimizer.state[p]) for n, p in names.items()}
+    grads = {n: p.grad.clone() for n, p in names.items()}
+    maestro.truncate(net, ranks, optimizer)
+
+    names = dict(net.named_parameters())
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert [id(p) for p in held] == [id(p) for p in names.values()]
+    assert set(optimizer.state) <= set(held)
+    for name, p in names.items():
+        assert torch.equal(p.grad, leading(grads[name], p))
+        assert optimizer.state[p].keys() == before[name].keys()
+        for key, old in before[name].items():
+            if isinstance(old, torch.Tensor):
+                assert torch.equal(optimizer.state[p][key], leading(old, p))
+
+
+@every_optimizer
+def test_training_goes_on_with_the_last_loss_still_held(kind):
+    net, optimizer = trained(kind)
+    held = step(net, optimizer, *batch(), retain_graph=True)
+    maestro.truncate(net, {"0": 2, "2": 0, "3": 1}, optimizer)
+    x, y = batch()
+    losses = [step(net, optimizer, x, y).item() for _ in range(20)]
+    assert losses[-1] < losses[0]
+    assert maestro.ranks(net) == {"0": 2, "2": 0, "3": 1}
+    assert held.grad_fn is not None
+
+
+@every_optimizer
+def test_equal_to_masking_without_the_lasso(kind):
+    """Without the lasso, masked columns never act on those that are kept."""
+    ranks = {"0": 2, "2": 4, "3": 0}
+    net, optimizer = trained(kind)
+    masked, its_optimizer = copy.deepcopy((net, optimizer))
+    assert its_optimizer.param_groups[0]["params"][0] is masked[0].U
+    maestro.truncate(net, ranks, optimizer)
+    for name, rank in ranks.items():
+        masked[int(name)].columns = rank
+    for _ in range(5):
+        data = batch()
+        step(net, optimizer, *data)
+        step(masked, its_optimizer, *data)
+    for name, rank in ranks.items():
+        for factor in ("U", "V"):
+            kept = getattr(masked[int(name)], factor)[:, :rank]
+            torch.testing.assert_close(
+                getattr(net[int(name)], factor), kept, rtol=0, atol=1e-12
+            )
+    torch.testing.assert_close(net(data[0]), masked(data[0]), rtol=0, atol=1e-12)
+
+
+def test_several_parameter_groups_keep_their_settings():
+    net = network()
+    groups = [{"params": net[i].parameters()} for i in (0, 2, 3)]
+    groups[1]["lr"] = 0.5
+    optimizer = SGD(groups, lr=0.1, momentum=0.9)
+    maestro.truncate(net, {"2": 1}, optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.5, 0.1]
+    assert optimizer.param_groups[1]["params"][0] is net[2].U
+
+
+def test_a_shared_layer_is_cut_once():
+    shared = nn.Linear(4, 4)
+    net = maestro.factorize(nn.Sequential(shared, nn.ReLU(), shared).double())
+    optimizer = SGD(net.parameters(), 0.1, momentum=0.9)
+    net(torch.randn(2, 4, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    assert maestro.truncate(net, {"0": 2}, optimizer) == {"0": 2}
+    assert net[0] is net[2] and len(optimizer.param_groups[0]["params"]) == 3
+
+
+# what is refused, before anything is cut
+
+
+def refused(net, match, call):
+    before = [p for p in net.parameters()]
+    with pytest.raises(ValueError, match=match):
+        call()
+    assert all(p is q for p, q in zip(before, net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("eps", [-1e-9, float("nan")])
+def test_eps_out_of_range(eps):
+    net = network()
+    refused(net, "eps_ps=.*it takes", lambda: maestro.shrink(net, eps_ps=eps))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", ["U", "V"])
+def test_factors_that_have_diverged(value, factor):
+    net = network()
+    with torch.no_grad():
+        net[0].U.mul_(1e-9)  # would be cut
+        getattr(net[3], factor)[0, 0] = value
+    match = "factors of 3 are not finite"
+    refused(net, match, lambda: maestro.shrink(net, eps_ps=1e-3))
+
+
+@pytest.mark.parametrize(
+    "ranks, match",
+    [
+        ({"0": 1, "4": 1}, "no low-rank layer '4'; there are: 0, 2, 3"),
+        ({"0": 1, "2": 8}, "rank 8 for 2: it takes 0 to 7"),
+        ({"0": 1, "2": -1}, "rank -1 for 2"),
+        ({"0": 1, "2": 1.5}, "rank 1.5 for 2"),
+        ({"0": 1, "2": float("nan")}, "NaN"),
+    ],
+)
+def test_ranks_out_of_range(ranks, match):
+    net = network()
+    refused(net, match, lambda: maestro.truncate(net, ranks))
+
+
+def test_an_optimizer_of_another_network():
+    net, stranger = network(), SGD(network().parameters(), 0.1)
+    match = "the optimiser does not hold the network's factors"
+    refused(net, match, lambda: maestro.truncate(net, {"0": 1}, stranger))
+    half = SGD([net[0].U, net[0].V], 0.1)
+    refused(net, match, lambda: maestro.truncate(net, {"0": 1, "2": 1}, half))
+
+
+# state dicts
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        {},
+        {"conv1": 1, "fc1": 7},
+        {"conv1": 0, "conv2": 0, "fc1": 0, "fc2": 0, "fc3": 0},
+        {"conv2": 3, "fc2": 0, "fc3": 9},
+    ],
+)
+def test_state_dict_round_trip(ranks):
+    net, x = maestro.factorize(LeNet()), torch.randn(2, 1, 28, 28)
+    maestro.truncate(net, ranks)
+    fresh = maestro.factorize(LeNet())
+    result = fresh.load_state_dict(copy.deepcopy(net.state_dict()), strict=True)
+    assert not result.missing_keys and not result.unexpected_keys
+    assert maestro.ranks(fresh) == maestro.ranks(net)
+    assert torch.equal(fresh(x), net(x))
+    step(fresh, SGD(fresh.parameters(), 0.1), x, torch.tensor([1, 2]))
+
+
+def test_a_smaller_network_can_load_a_larger_one():
+    net, smaller = network(), network()
+    maestro.truncate(smaller, {"0": 0, "2": 2})
+    smaller.load_state_dict(net.state_dict())
+    assert maestro.ranks(smaller) == maestro.ranks(net)
+
+
+def test_loading_keeps_dtype_and_what_is_frozen():
+    net, single = network(), network().float()
+    single[0].requires_grad_(False)
+    maestro.truncate(net, {"0": 1, "2": 1})
+    single.load_state_dict(net.state_dict())
+    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    assert not single[0].U.requires_grad and single[2].U.requires_grad
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"2.U": (7, 3)},  # V has 7 columns
+        {"2.V": (16, 3)},
+        {"2.U": (6, 7)},
+        {"2.U": (6, 3), "2.V": (16, 3)},
+        {"2.U": (7, 3), "2.V": (15, 3)},
+        {"2.U": (7,), "2.V": (16,)},
+        {"2.U": ()},
+        {"2.U": (7, 3), "2.V": (16, 3), "2.bias": (6,)},
+    ],
+)
+def test_other_shapes_are_refused(changes):
+    net, state = network(), network().state_dict()
+    before = copy.deepcopy(net[2])
+    state |= {key: torch.zeros(shape).double() for key, shape in changes.items()}
+    with pytest.raises(RuntimeError, match="size mismatch for 2"):
+        net.load_state_dict(state)
+    if "2.bias" not in changes:
+        assert net[2].U.shape == before.U.shape and net[2].V.shape == before.V.shape
+
+
+@pytest.mark.parametrize("key", ["2.U", "2.V"])
+def test_a_missing_factor_is_refused(key):
+    net, state = network(), network().state_dict()
+    del state[key]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        net.load_state_dict(state)
+
+
+# why columns are cut and not masked: the flicker
+
+
+def ranks_by_epoch(seed, masked, epochs=40):
+    """Ranks of one layer that learns a map of rank 1, cut or masked epoch by epoch.
+
+    Masked is the authors' way: a prefix of the columns runs, the lasso and the
+    optimiser act on all, and the prefix is chosen anew from all of them.
+    """
+    torch.manual_seed(seed)
+    net = maestro.factorize(nn.Sequential(nn.Linear(8, 8, bias=False)))
+    target = torch.outer(torch.randn(8), torch.randn(8)) / 2
+    optimizer = SGD(net.parameters(), 0.05, momentum=0.9)
+    layer, ranks = net[0], []
+    for _ in range(epochs):
+        for _ in range(10):
+            x = torch.randn(16, 8)
+            with maestro.sample(net):
+                loss = (net(x) - x @ target).square().mean()
+            optimizer.zero_grad()
+            (loss + 0.03 * maestro.hierarchical_group_lasso(net)).backward()
+            optimizer.step()
+        if masked:
+            layer.columns = int((maestro.importance(layer) > 1e-5).sum())
+            ranks.append(layer.columns)
+        else:
+            ranks.append(maestro.shrink(net, optimizer, 1e-5)["0"])
+    return ranks
+
+
+def is_monotone(ranks):
+    return all(b <= a for a, b in zip(ranks, ranks[1:], strict=False))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_masked_ranks_come_back_and_cut_ones_cannot(seed):
+    masked, cut = (ranks_by_epoch(seed, masked) for masked in (True, False))
+    assert not is_monotone(masked), masked
+    assert is_monotone(cut) and cut[-1] == 1 < max(masked[-10:]), (masked, cut)
+
+
+@every_optimizer
+def test_ranks_only_fall(kind):
+    net = network()
+    optimizer, total = OPTIMIZERS[kind](net.parameters()), []
+    for _ in range(60):
+        step(net, optimizer, *batch(), lasso=0.05)
+        total.append(maestro.shrink(net, optimizer, 0.05))
+    for name in total[0]:
+        assert is_monotone([ranks[name] for ranks in total])
+    assert sum(total[-1].values()) < sum(total[0].values())
