@@ -48,7 +48,7 @@ def _campaign(commands):
 
 
 def _do_campaign(args):
-    from . import campaign, experiments
+    from . import campaign, deploy, experiments
 
     configs = [c for c in experiments.every_run() if args.only in campaign.describe(c)]
     if not configs:
@@ -62,6 +62,7 @@ def _do_campaign(args):
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
     campaign.run(configs, args.device, args.workers)
+    deploy.study(configs, args.device)
 
 
 def _records(commands):

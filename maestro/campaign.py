@@ -10,11 +10,14 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 from . import datasets, records
 from .config import CACHE
+from .training import Interrupted, fit, pick_device
 
 
 def missing(configs, folder=None):
@@ -29,8 +32,12 @@ def run(configs, device="auto", workers=1, folder=None, progress=True):
     workers: runs at the same time; on a CPU they share the cores evenly. A run that
     another process has under way is left to it. Raises DataError before anything is
     trained if data is missing, and RuntimeError, naming the runs, if some failed (the
-    others are finished and recorded first).
+    others are finished and recorded first). SIGTERM is as Ctrl-C: KeyboardInterrupt,
+    after the runs under way have written their checkpoints.
     """
+    if type(workers) is not int or workers < 1:
+        raise ValueError(f"workers={workers!r}: it takes an integer >= 1")
+    pick_device(device)  # raises, saying what is wrong
     todo = missing(configs, folder)
     for task in {config.task for config in todo}:
         if not datasets.available(task):
@@ -38,8 +45,9 @@ def run(configs, device="auto", workers=1, folder=None, progress=True):
     if todo:
         failed = _run_all(todo, device, workers, folder, progress)
         if failed:
-            names = "; ".join(f"{name}: {why}" for name, why in failed.items())
-            raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed: {names}")
+            raise RuntimeError(
+                f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}"
+            )
     return records.find(configs, folder)
 
 
@@ -68,46 +76,49 @@ def claim(config):
 
 
 def _run_all(todo, device, workers, folder, progress):
-    """Train ``todo`` in a pool of processes; returns {description: error}."""
+    """Train ``todo`` in a pool of processes; returns which failed and why, in words."""
     from tqdm import tqdm
 
     workers = min(workers, len(todo))
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
-    epochs = context.Manager().Queue()
+    epochs = context.Queue()
     total = sum(config.recipe.epochs for config in todo)
-    failed = {}
+    failed, jobs = [], {}
     with (
-        ProcessPoolExecutor(workers, context, _start_worker, (threads,)) as pool,
+        _sigterm_as_interrupt(),
+        ProcessPoolExecutor(workers, context, _start_worker, (threads, epochs)) as pool,
         tqdm(
             total=total,
             unit="epoch",
-            disable=None if progress else True,
+            disable=None if progress else True,  # None: unless stderr is a terminal
             smoothing=0.05,
         ) as bar,
     ):
-        jobs = {
-            pool.submit(_run_one, config, device, folder, epochs): config
-            for config in todo
-        }
         try:
-            for job in _finished(jobs, epochs, bar):
+            for config in todo:
+                jobs[pool.submit(_run_one, config, device, folder)] = config
+            for count, job in enumerate(_finished(jobs, epochs, bar), 1):
+                told = f"{describe(jobs[job])}: {_outcome(job)}"
                 if job.exception():
-                    failed[describe(jobs[job])] = _one_line(job.exception())
+                    failed.append(told)
+                if progress and bar.disable:
+                    print(f"[{count}/{len(jobs)}] {told}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for job in jobs:
+                job.cancel()
             for process in pool._processes.values():
-                process.terminate()  # they write their checkpoints
+                process.terminate()  # they write their checkpoints; the pool waits
             raise
     return failed
 
 
 def _finished(jobs, epochs, bar):
     """The jobs as they end; meanwhile the bar follows the epochs they report."""
-    waiting = set(jobs)
+    waiting = list(jobs)
     while waiting:
-        done = {job for job in waiting if job.done()}
-        waiting -= done
+        done = [job for job in waiting if job.done()]
+        waiting = [job for job in waiting if job not in done]
         try:
             while True:
                 words, count = epochs.get(timeout=0.2 if not done else 0)
@@ -118,31 +129,75 @@ def _finished(jobs, epochs, bar):
         yield from done
 
 
-def _start_worker(threads):
+def _outcome(job):
+    """What came of a job that ended, in words: '98.91 %, 31,363 parameters, 105 s'."""
+    error = job.exception()
+    if error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    record = job.result()
+    if record is None:
+        return "left to the process that has it under way"
+    final, seconds = record["final"], record["ran_on"]["wall_seconds"]
+    return (
+        f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters, "
+        f"{seconds:.0f} s" + (", diverged" if record["status"] == "diverged" else "")
+    )
+
+
+@contextmanager
+def _sigterm_as_interrupt():
+    """Within it SIGTERM raises KeyboardInterrupt, where signals can be seen at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# ---------------------------------------------------------------- in a worker
+
+_stopped = threading.Event()  # the parent asked for checkpoints and an end
+_epochs = None  # the queue that tells the parent of (words, epochs done)
+
+
+def _start_worker(threads, epochs):
+    global _epochs
     import torch
 
+    _epochs = epochs
+    epochs.cancel_join_thread()  # what nobody reads any more must not hold it up
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _run_one(config, device, folder, epochs):
-    from .training import fit
+def _end_with_parent():
+    """No worker trains on for a campaign that was killed, holding its claims."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
-    stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+
+def _run_one(config, device, folder):
+    """Train one run and return its record; None if another process has it."""
+    if _stopped.is_set():
+        raise Interrupted(config.id)
     with claim(config) as free:
-        if not free or records.find([config], folder):
-            return
-        reported = [0]
+        if not free:
+            return None
+        found = records.find([config], folder)
+        if found:  # another process had it when this one made its list
+            return found[config.id]
+        told = 0
 
         def report(training):
-            line = training.history[-1]
-            words = f"{describe(config)}: {line['test_accuracy']:.2f} %"
-            epochs.put((words, training.epoch - reported[0]))
-            reported[0] = training.epoch
+            nonlocal told
+            accuracy = training.history[-1]["test_accuracy"]
+            words = f"{describe(config)}: {accuracy:.2f} %"
+            _epochs.put((words, training.epoch - told))
+            told = training.epoch
 
-        fit(config, device, report=report, stop=lambda: bool(stopped), folder=folder)
-
-
-def _one_line(error):
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        return fit(config, device, report=report, stop=_stopped.is_set, folder=folder)

@@ -115,10 +115,10 @@ def cut_without_loss(records, factor, points=0.1):
     accuracy within ``points`` of the uncut network's, on average over seeds.
     """
     cut, table = studies(records, "ranks_of"), summary(records)
-    if cut.empty:
+    whole = table[table.lambda_gl == 0]
+    if cut.empty or whole.empty:
         return NOT_RUN
-    whole = table[table.lambda_gl == 0].iloc[0]
-    kept = cut[cut.accuracy >= whole.test_accuracy - points]
+    kept = cut[cut.accuracy >= whole.test_accuracy.iloc[0] - points]
     if kept.empty:
         return holds(False, f"no cut keeps the accuracy to {points:g} points")
     best = kept.dense_params.iloc[0] / kept.params.min()

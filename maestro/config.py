@@ -38,17 +38,21 @@ class Recipe:
     lr_decay: float = 0.1
 
     def __post_init__(self):
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name, low in (("epochs", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise ValueError(f"{name}={value!r}: it takes an integer >= {low}")
+        for name in ("epochs", "batch_size"):
+            _integer(name, getattr(self, name), low=1)
         if self.optimizer not in ("sgd",):
             raise ValueError(f"optimizer={self.optimizer!r}; it is sgd")
         for name in ("lr", "momentum", "weight_decay", "lr_decay"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < float("inf"):
                 raise ValueError(f"{name}={value!r}: it takes a number >= 0")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one run
+        if not isinstance(self.milestones, list | tuple):
+            raise ValueError(f"milestones={self.milestones!r}: it takes a list")
+        for milestone in self.milestones:
+            _integer("milestones", milestone, low=1)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,18 @@ class RunConfig:
     options: dict = field(default_factory=dict)
     seed: int = 0
     scale: str = "paper"
+
+    def __post_init__(self):
+        for name in ("task", "model", "method", "scale"):
+            value = getattr(self, name)
+            if type(value) is not str:
+                raise ValueError(f"{name}={value!r}: it takes text")
+        _integer("seed", self.seed, low=0)
+        try:  # a copy as JSON keeps it, so that a record gives the same value back
+            options = json.loads(json.dumps(dict(self.options), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options={self.options!r}: {error}") from None
+        object.__setattr__(self, "options", options)
 
     @property
     def id(self):
@@ -88,6 +104,11 @@ class RunConfig:
             return cls(**values | {"recipe": Recipe(**values["recipe"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a run's configuration: {error}") from None
+
+
+def _integer(name, value, low):
+    if type(value) is not int or value < low:
+        raise ValueError(f"{name}={value!r}: it takes an integer >= {low}")
 
 
 def _told(value):

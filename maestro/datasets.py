@@ -6,10 +6,13 @@ uint8 (N, H, W, C); train_labels, test_labels (N,).
 
 import gzip
 import hashlib
+import http.client
 import os
-import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,7 +70,9 @@ class ImageTask:
     def batches(self, batch_size, order):
         """(inputs, labels) for each batch of ``order``, a permutation of the images."""
         images, labels = self.train
-        for picked in order.to(images.device).split(batch_size):
+        order = order.to(images.device)
+        for start in range(0, len(order), batch_size):
+            picked = order[start : start + batch_size]
             yield images[picked], labels[picked]
 
     def __len__(self):
@@ -97,13 +102,7 @@ class ImageTask:
 
 def mnist(device="cpu"):
     """MNIST: 60,000 and 10,000 images (1, 28, 28); normalised by .1307, .3081."""
-    arrays = _prepared("mnist")
-    found = fingerprint(arrays)
-    if found != MNIST_FINGERPRINT:
-        raise DataError(
-            f"{data_folder() / 'mnist.npz'} is damaged (sha256 {found[:12]}..., not "
-            f"{MNIST_FINGERPRINT[:12]}...); delete it, then {_fetch('mnist')}"
-        )
+    arrays = _prepared(data_folder() / "mnist.npz", MNIST_FINGERPRINT)
     return ImageTask(arrays, 0.1307, 0.3081, device)
 
 
@@ -148,7 +147,7 @@ def available(task):
 
 
 def fingerprint(arrays):
-    """sha256 of the arrays' bytes in the order of their names, as hexadecimal."""
+    """sha256 of images and labels, training then test, as hexadecimal."""
     digest = hashlib.sha256()
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         digest.update(np.ascontiguousarray(arrays[name], dtype=np.uint8).tobytes())
@@ -159,11 +158,12 @@ def prepare_mnist(folder=None, progress=True):
     """Fetch MNIST's four files, check them, and write ``mnist.npz``; returns its path.
 
     Files already in ``folder`` (put there by hand, say) are taken if they are right.
-    Raises DataError naming the file and the mirrors tried.
+    Raises DataError naming the file that is damaged, or could not be had and where.
     """
-    folder = folder or data_folder()
+    folder = Path(folder or data_folder())
     target = folder / "mnist.npz"
     if target.is_file():
+        _prepared(target, MNIST_FINGERPRINT)
         return target
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
@@ -199,7 +199,7 @@ def _fetched(source, folder, progress):
     for mirror in source.mirrors:
         try:
             packed = _download(mirror + source.name, progress)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             problems.append(f"{mirror}: {error}")
             continue
         raw = _unpacked(packed)
@@ -231,21 +231,31 @@ def _download(url, progress):
 def _unpacked(packed):
     try:
         return gzip.decompress(packed)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return None
 
 
-def _prepared(name):
-    path = data_folder() / f"{name}.npz"
+# what numpy, zip and zlib raise on a file that is cut off, overwritten or another one
+_DAMAGE = (OSError, ValueError, EOFError, TypeError, KeyError, NotImplementedError)
+_DAMAGE += (zipfile.BadZipFile, zlib.error)
+
+
+def _prepared(path, sha256):
+    """The arrays of a prepared data set, whose `fingerprint` must be ``sha256``."""
+    name = path.stem
     if not path.is_file():
         raise DataError(f"{path} is not there; {_fetch(name)}")
     try:
         with np.load(path) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); delete it, {_fetch(name)}"
-        ) from None
+            arrays = dict(file)
+        found = fingerprint(arrays)
+    except _DAMAGE as error:
+        why = str(error)
+    else:
+        why = f"its sha256 is {found[:12]}..., not {sha256[:12]}..."
+        if found == sha256:
+            return arrays
+    raise DataError(f"{path} is damaged ({why}); delete it, then {_fetch(name)}")
 
 
 def _fetch(name):

@@ -5,37 +5,67 @@ is found is kept in the run's record, under ``studies``.
 """
 
 import copy
+import dataclasses
 
 import torch
 
-from . import datasets, records
-from .config import RunConfig
+from . import records
 from .lowrank import truncate
 from .tables import final_ranks
 from .training import Training, weights_path
 
 
-def truncate_to_ranks_of(config, donors, device="cpu", folder=None):
-    """Fig. 13: ``config``'s network cut, untrained, to the ranks that others learned.
+def study(configs, device="cpu", folder=None):
+    """Fig. 13 for each of ``configs`` without a lasso: cut to the others' ranks.
 
-    config: a finished low-rank run whose weights are at hand. donors: finished runs of
-    the same network (RunConfigs), such as the same seed at larger lambda_gl. Adds
-    {donor's id: {lambda_gl, test_accuracy, params, macs}} to the record's study
-    "ranks_of" and returns it. Raises FileNotFoundError if the weights are gone.
+    Adds to the record of each such run {donor's id: {lambda_gl, test_accuracy, params,
+    macs}}, under "ranks_of", for the donors that it lacks: finished runs among
+    ``configs`` that differ in lambda_gl and eps_ps only. Runs whose weights are gone
+    are left as they are. Returns how many points were added.
     """
-    weights = torch.load(weights_path(config), map_location="cpu", weights_only=True)
-    training = Training(config, device, datasets.load(config.task, device))
+    found, added = records.find(configs, folder), 0
+    for config in configs:
+        if config.options.get("lambda_gl") != 0 or config.id not in found:
+            continue
+        known = found[config.id]["studies"].get("ranks_of", {})
+        donors = [
+            c
+            for c in configs
+            if c.id in found and c.id not in known and _differ_in_lasso(config, c)
+        ]
+        if donors and weights_path(config).is_file():
+            points = truncate_to_ranks_of(config, donors, found, device)
+            record = records.read(records.path_of(config.id, folder))
+            record["studies"]["ranks_of"] = known | points
+            records.save(record, folder)
+            added += len(points)
+    return added
+
+
+def truncate_to_ranks_of(config, donors, found, device="cpu"):
+    """``config``'s network cut, untrained, to the ranks that ``donors`` ended at.
+
+    found: {id: record} of the donors. Returns {donor's id: {lambda_gl, test_accuracy
+    (%), params, macs}}.
+    """
+    training = Training(config, device)
+    weights = torch.load(weights_path(config), training.device, weights_only=True)
     training.model.load_state_dict(weights)
-    whole, study = training.model, {}
-    for donor in records.find(donors, folder).values():
+    whole, points = training.model, {}
+    for donor in donors:
         training.model = copy.deepcopy(whole)
-        kept = truncate(training.model, final_ranks(donor))
-        study[donor["id"]] = {
-            "lambda_gl": RunConfig.from_dict(donor["config"]).options["lambda_gl"],
+        kept = truncate(training.model, final_ranks(found[donor.id]))
+        points[donor.id] = {
+            "lambda_gl": donor.options["lambda_gl"],
             "test_accuracy": training.evaluate()["test_accuracy"],
             **training.method.footprint(kept)._asdict(),
         }
-    record = records.read(records.path_of(config.id, folder))
-    record["studies"]["ranks_of"] = study
-    records.save(record, folder)
-    return study
+    return points
+
+
+def _differ_in_lasso(config, other):
+    if other == config or not other.options.get("lambda_gl"):
+        return False
+    lasso = {key: config.options[key] for key in ("lambda_gl", "eps_ps")}
+    same = dataclasses.replace(other, options=other.options | lasso)
+    return same == config

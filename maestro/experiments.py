@@ -16,16 +16,22 @@ LENET_LAMBDAS = (0.0, 8e-5, 16e-5, 32e-5, 64e-5, 128e-5, 256e-5)
 DIGITS = Recipe(epochs=40, batch_size=32, lr=0.01, momentum=0.9)
 
 
-def lenet_mnist(lambdas=LENET_LAMBDAS, seeds=(0, 1, 2), epochs=0, eps_ps=1e-7):
-    """Table 11 and the LeNet panels of Figs. 8-13: seed by seed, dense first."""
-    return _grid("mnist", "lenet", LENET, lambdas, seeds, epochs, eps_ps=eps_ps)
+def lenet_mnist(
+    lambdas=LENET_LAMBDAS, seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)
+):
+    """Table 11 and the LeNet panels of Figs. 8-13, at each threshold eps_ps.
 
-
-def lenet_mnist_eps_1e5(lambdas=LENET_LAMBDAS[1:], seeds=(0, 1, 2)):
-    """The threshold that the authors' code defaults to, 100 times the paper's."""
-    return _grid(
-        "mnist", "lenet", LENET, lambdas, seeds, methods=("maestro",), eps_ps=1e-5
-    )
+    The paper calls 1e-7 typical; 1e-5 is the default of the authors' code. Runs that
+    the threshold cannot touch (dense, lambda_gl = 0) are there once.
+    """
+    first, *others = thresholds
+    configs = _grid("mnist", "lenet", LENET, lambdas, seeds, epochs, eps_ps=first)
+    cut = [value for value in lambdas if value > 0]
+    for eps_ps in others:
+        configs += _grid(
+            "mnist", "lenet", LENET, cut, seeds, epochs, ("maestro",), eps_ps
+        )
+    return configs
 
 
 def lenet_digits(lambdas=(0.0, 1e-3), seeds=(0,), epochs=0):
@@ -74,7 +80,6 @@ def _grid(
 
 EXPERIMENTS = {
     "table 11": lenet_mnist,
-    "table 11, eps_ps 1e-5": lenet_mnist_eps_1e5,
     "table 11, batch 128": lenet_mnist_batch_128,
     "table 11, masked": lenet_mnist_masked,
 }
@@ -90,7 +95,7 @@ def for_notebook(name, **given):
     """
     if name not in NOTEBOOKS:
         raise ValueError(f"{name} has nothing to train")
-    names = ("lambdas", "seeds", "epochs", "eps_ps")
+    names = ("lambdas", "seeds", "epochs", "thresholds")
     return NOTEBOOKS[name](**{key: given[key] for key in names if key in given})
 
 

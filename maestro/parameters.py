@@ -91,6 +91,9 @@ KNOWN = {
     "lambdas": Parameter(
         float, "values of lambda_gl, the weight of the group lasso", many=True, low=0
     ),
+    "thresholds": Parameter(
+        float, "values of eps_ps, the importance to cut at", many=True, low=0
+    ),
     "train": Parameter(bool, "train the runs that have no record yet"),
     "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),
     "epochs": Parameter(int, "epochs of training; 0 keeps the recipe's", low=0),

@@ -15,7 +15,8 @@ from .config import RUNS, RunConfig
 
 SCHEMA = 1
 FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
-FIELDS += ("final", "ran_on", "data")
+FIELDS += ("final", "best", "ran_on", "data")
+NOT_FINAL = ("lr", "seconds")  # columns of the history that are no figures of the run
 STATUSES = ("finished", "diverged")
 
 
@@ -35,7 +36,10 @@ def save(record, folder=None):
     """
     path = path_of(record.get("id"), folder)
     _verify(record, path)
-    lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in record.items()]
+    try:
+        lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in record.items()]
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{path.name}: {error}") from None
     write_whole(path, "{\n " + ",\n ".join(lines) + "\n}\n")  # a line a field
     return path
 
@@ -61,7 +65,7 @@ def read(path):
     path = Path(path)
     try:
         record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path.name}: not readable as JSON: {error}") from None
     _verify(record, path)
     return record
@@ -125,31 +129,43 @@ def row(record):
 
 def _verify(record, path):
     """Raise RecordError unless ``record`` is whole and agrees with itself."""
-
-    def refuse(why):
+    try:
+        why = _what_is_wrong(record, path)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        why = f"not built as a record is: {error!r}"
+    except ValueError as error:  # of its configuration
+        why = str(error)
+    if why:
         raise RecordError(f"{path.name}: {why}")
 
+
+def _what_is_wrong(record, path):
+    """What is wrong, in words, or None; trips over what is not built as a record."""
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        refuse(f"not a run record of schema {SCHEMA}")
+        return f"not a run record of schema {SCHEMA}"
     missing = [name for name in FIELDS if name not in record]
     if missing:
-        refuse(f"without {', '.join(missing)}")
-    try:
-        config = RunConfig.from_dict(record["config"])
-    except ValueError as error:
-        refuse(str(error))
+        return f"without {', '.join(missing)}"
+    config = RunConfig.from_dict(record["config"])
     if not record["id"] == config.id == path.stem:
-        refuse(f"id {record['id']} but its configuration is {config.id}")
+        return f"id {record['id']} but its configuration is {config.id}"
     if record["status"] not in STATUSES:
-        refuse(f"status {record['status']!r}")
-    lengths = {len(column) for column in record["history"].values()}
+        return f"status {record['status']!r}"
+    history, final = record["history"], record["final"]
+    lengths = {len(column) for column in history.values()}
     if len(lengths) != 1:
-        refuse("its history's columns differ in length")
+        return "its history's columns differ in length"
     if record["status"] == "finished" and lengths != {config.recipe.epochs}:
-        refuse(f"{lengths.pop()} epochs of {config.recipe.epochs}")
-    for name, value in record["final"].items():
-        if name not in record["history"]:
-            continue
-        last = record["history"][name][-1]
-        if not (value == last or math.isclose(value, last, rel_tol=1e-12)):
-            refuse(f"final {name} {value} is not the last epoch's {last}")
+        return f"{lengths.pop()} epochs of {config.recipe.epochs}"
+    for name in history.keys() - set(NOT_FINAL):
+        value, last = final[name], history[name][-1]
+        if not _same(value, last):
+            return f"final {name} {value} is not the last epoch's {last}"
+    best, highest = record["best"]["test_accuracy"], max(history["test_accuracy"])
+    if not _same(best, highest):
+        return f"best test_accuracy {best} is not the history's {highest}"
+    row(record)
+
+
+def _same(a, b):
+    return a == b or math.isclose(a, b, rel_tol=1e-12)

@@ -12,6 +12,10 @@ from .config import PAPER, RunConfig
 
 NOT_RUN = "not run yet"
 FIGURES = ("accuracy (%)", "MACs", "parameters", "training cost, MACs / params")
+VARIANT = ["method", "lambda_gl"]
+MEASURED = ["test_accuracy", "best_accuracy", "macs", "params"]
+MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds"]
+DENSE = ["dense_params", "dense_macs"]
 
 
 def paper_table(number):
@@ -55,27 +59,27 @@ def summary(records):
     """
     runs = per_run(records)
     if runs.empty:
-        return runs
+        spread = [f"{name}_std" for name in MEASURED]
+        return pd.DataFrame(columns=[*VARIANT, *MEASURED, *spread, "n", *DENSE])
     if runs["scale"].nunique() > 1:
         raise ValueError(f"scales are never mixed: {sorted(runs['scale'].unique())}")
-    figures = ["test_accuracy", "best_accuracy", "macs", "params"]
-    figures += ["train_macs_ratio", "train_params_ratio", "seconds"]
-    groups = runs.groupby(["method", "lambda_gl"], dropna=False)
-    mean, std = groups[figures].mean(), groups[figures].std().add_suffix("_std")
+    groups = runs.groupby(VARIANT, dropna=False)
+    mean, std = groups[MEASURED].mean(), groups[MEASURED].std().add_suffix("_std")
     one = mean.join(std).join(groups["seed"].count().rename("n"))
-    return one.join(groups[["dense_params", "dense_macs"]].first()).reset_index()
+    return one.join(groups[DENSE].first()).reset_index()
 
 
 def studies(records, name):
     """A study of the runs' weights: mean over seeds, one row per lambda_gl.
 
-    Columns: lambda_gl (of the run whose ranks were taken), accuracy, std, params, macs,
-    dense_params, n. Empty if no record has it.
+    Of the runs whose ranks were taken, those in ``records`` count. Columns: lambda_gl
+    (theirs), accuracy, std, params, macs, dense_params, n. Empty if there is none.
     """
     rows = [
         point | {"dense_params": record["dense"]["params"]}
         for record in records.values()
-        for point in record["studies"].get(name, {}).values()
+        for donor, point in record["studies"].get(name, {}).items()
+        if donor in records
     ]
     if not rows:
         return pd.DataFrame()
@@ -157,14 +161,77 @@ def final_ranks(record):
     return record["ranks"][-1][1]
 
 
-def rank_history(record):
-    """Total rank after each epoch, 0 (before training) to the last; a list."""
-    changes = {epoch: sum(ranks.values()) for epoch, ranks in record["ranks"]}
-    total, history = 0, []
+def rank_history(record, layer=None):
+    """Rank after each epoch, from 0 (before training) on, of ``layer`` or of all."""
+    changes = {
+        epoch: sum(ranks.values()) if layer is None else ranks[layer]
+        for epoch, ranks in record["ranks"]
+    }
+    now, history = 0, []
     for epoch in range(len(record["history"]["train_loss"]) + 1):
-        total = changes.get(epoch, total)
-        history.append(total)
+        now = changes.get(epoch, now)
+        history.append(now)
     return history
+
+
+def rises(history):
+    """After how many epochs a rank is higher than before."""
+    return sum(b > a for a, b in zip(history, history[1:], strict=False))
+
+
+def by_threshold(records):
+    """{eps_ps: {id: record}}, each with the runs that no threshold can touch.
+
+    Those are the dense ones and those without a lasso; by growing eps_ps.
+    """
+    cut, others = {}, {}
+    for key, record in records.items():
+        options = record["config"]["options"]
+        if options.get("lambda_gl"):
+            cut.setdefault(options["eps_ps"], {})[key] = record
+        else:
+            others[key] = record
+    return {eps: others | cut[eps] for eps in sorted(cut)}
+
+
+def by_lambda(records, seed):
+    """{lambda_gl: record} of the low-rank runs with this seed, by growing lambda_gl."""
+    found = {
+        record["config"]["options"]["lambda_gl"]: record
+        for record in records.values()
+        if record["config"]["seed"] == seed and record["maps"]
+    }
+    return dict(sorted(found.items()))
+
+
+def losses(records, method, lambda_gl=None):
+    """Training losses by epoch, one list for each run of this variant."""
+    return [
+        record["history"]["train_loss"]
+        for record in records.values()
+        if record["config"]["method"] == method
+        and record["config"]["options"].get("lambda_gl") == lambda_gl
+    ]
+
+
+def twins(records, others):
+    """[(record, other)]: pairs of runs that differ in the method only."""
+
+    def rest(record):
+        return {k: v for k, v in record["config"].items() if k != "method"}
+
+    return [
+        (record, other)
+        for record in records.values()
+        for other in others.values()
+        if rest(record) == rest(other)
+    ]
+
+
+def params_at(summary, lambda_gl):
+    """The mean parameters of a `summary`'s variant as text."""
+    row = _pick(summary, lambda_gl)
+    return NOT_RUN if row is None else f"{row.params:,.0f}"
 
 
 def _our_cells(row):

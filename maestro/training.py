@@ -36,12 +36,12 @@ class Training:
 
     def __init__(self, config, device="cpu", task=None):
         self.config, self.device = config, pick_device(device)
-        self.task = task or datasets.load(config.task, self.device)
         self.method = methods.make(config)
         if config.model not in MODELS:
             raise ValueError(
                 f"model={config.model!r}; it is one of {', '.join(MODELS)}"
             )
+        self.task = task or datasets.load(config.task, self.device)
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
         model = MODELS[config.model](classes=self.task.classes)
@@ -50,7 +50,8 @@ class Training:
         self.model = model.to(self.device)
         self.optimizer = make_optimizer(model.parameters(), config.recipe)
         self.epoch = self.step = 0  # epochs finished; steps done in this one
-        self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0
+        self.losses = []  # of the last steps, each times its examples
+        self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0  # of this epoch
         self.history, self.ranks = [], [[0, self.method.ranks(model)]]
 
     @property
@@ -59,7 +60,8 @@ class Training:
 
     @property
     def diverged(self):
-        return bool(self.history) and not math.isfinite(self.history[-1]["train_loss"])
+        last = self.history[-1] if self.history else {}
+        return not all(math.isfinite(value) for value in last.values())
 
     def run_epoch(self, after_step=lambda training: None):
         """Train what is left of this epoch, shrink, evaluate, and note it all.
@@ -71,18 +73,17 @@ class Training:
         ranks = self.method.ranks(self.model)
         started = time.perf_counter()
         self.model.train()
-        losses = []
         for batch in self.task.batches(recipe.batch_size, self._order()):
             loss, count = self._train_step(batch)
-            losses.append(loss * count)
+            self.losses.append(loss * count)
             self.examples += count
             self.step += 1
-            if len(losses) == 100:  # seldom, because on a GPU it waits for the device
-                self._add_losses(losses)
+            if len(self.losses) == 100:  # seldom: on a GPU it waits for the device
+                self._add_losses()
             self.seconds += -started + (started := time.perf_counter())
             after_step(self)
-        self._add_losses(losses)
-        if math.isfinite(self.loss_sum):
+        self._add_losses()
+        if math.isfinite(self.loss_sum) and self._weights_are_finite():
             self.method.after_epoch(self.model, self.optimizer)
         tested = self.evaluate()
         self.seconds += time.perf_counter() - started
@@ -90,7 +91,7 @@ class Training:
 
     def evaluate(self):
         """The task's figures for the network as it is now, batch norm recalibrated."""
-        if self.config.method != "dense":
+        if self.method.recalibrates:
             recalibrate(self.model, self.task, self.config.recipe.batch_size)
         self.model.eval()
         return self.task.evaluate(self.model)
@@ -112,10 +113,15 @@ class Training:
         )
         return order[self.step * self.config.recipe.batch_size :]
 
-    def _add_losses(self, losses):
-        if losses:
-            self.loss_sum += torch.stack(losses).sum(dtype=torch.float64).item()
-            losses.clear()
+    def _add_losses(self):
+        if self.losses:
+            self.loss_sum += torch.stack(self.losses).sum(dtype=torch.float64).item()
+            self.losses.clear()
+
+    @torch.no_grad()
+    def _weights_are_finite(self):
+        """And their squares, so that a product of two norms, the importance, is too."""
+        return all(p.square().sum().isfinite() for p in self.model.parameters())
 
     def _note(self, ranks, tested):
         """Close the epoch: its line in the history, and the ranks if they changed."""
@@ -143,6 +149,7 @@ class Training:
         """All that `load_state_dict` of a new Training needs to go on from here."""
         state = {name: getattr(self, name) for name in _PLAIN}
         state["config"] = self.config.to_dict()
+        state["losses"] = [loss.cpu() for loss in self.losses]
         for name in ("model", "optimizer", "method"):
             state[name] = getattr(self, name).state_dict()
         state["generators"] = {
@@ -163,6 +170,7 @@ class Training:
         self.method.load_state_dict(state["method"])
         for name in _PLAIN:
             setattr(self, name, state[name])
+        self.losses = [loss.to(self.device) for loss in state["losses"]]
         self.generator.set_state(state["generators"]["method"])
         torch.set_rng_state(state["generators"]["torch"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:
@@ -210,9 +218,8 @@ def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
     written at most every CHECKPOINT_SECONDS and removed when the record is safe; the
     final weights go to `weights_path`, for studies.
     """
-    training = Training(config, device, task)
     checkpoint = checkpoint_path(config)
-    resume(training, checkpoint)
+    training = resume(Training(config, device, task), checkpoint)
     saved = time.monotonic()
 
     def after_step(training):
@@ -236,21 +243,25 @@ def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
 
 
 def resume(training, checkpoint):
-    """Go on from ``checkpoint`` if there is a readable one; a broken one is dropped."""
+    """The Training to go on with: at ``checkpoint`` if that is there, else as given.
+
+    A checkpoint that is damaged or of another run is told about and removed; the
+    Training is then a new one, because half of the state may be loaded already.
+    """
     if not checkpoint.is_file():
-        return
+        return training
     try:
         state = torch.load(checkpoint, map_location=training.device, weights_only=True)
         for key in ("method", "torch", "cuda"):
             if key in state["generators"]:
                 state["generators"][key] = state["generators"][key].cpu()
         training.load_state_dict(state)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-        print(
-            f"{checkpoint.name}: not usable ({error}); starting anew", file=sys.stderr
-        )
+    except Exception as error:  # damage shows as almost any of them
+        why = (str(error) or repr(error)).splitlines()[0]
+        print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
         checkpoint.unlink()
-        raise
+        return Training(training.config, training.device, training.task)
+    return training
 
 
 def save_state(state, path):
@@ -323,7 +334,12 @@ def pick_device(device):
             device = "mps"
         if torch.cuda.is_available():
             device = "cuda"
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(
+            f"device={device!r}; it is auto, or one of PyTorch's: cpu, cuda, mps"
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
     return device

@@ -6,8 +6,10 @@ digits, folders of their own to write to, and the real MNIST where it is there.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -84,12 +86,13 @@ class House:
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.root)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [sys.executable, *map(str, words)]
-        return subprocess.Popen(command, cwd=self.root, env=env, **pipes | more)
+        where = {"cwd": self.root, "env": env, "start_new_session": True}
+        return subprocess.Popen(command, **where, **pipes | more)
 
 
 @pytest.fixture
 def house(tmp_path):
-    """A `House`; whatever it started is ended with the test."""
+    """A `House`; whatever it started, and what that started, ends with the test."""
     started = []
 
     class Watched(House):
@@ -99,5 +102,6 @@ def house(tmp_path):
 
     yield Watched(tmp_path)
     for process in started:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

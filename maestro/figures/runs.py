@@ -14,21 +14,26 @@ def lambda_colors(count):
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0, 0.85, count)]
 
 
-def rank_progression(series):
+def rank_progression(panels):
     """Figs. 4a, 8: total rank after each epoch, one line a run.
 
-    series: [(label, total rank at epoch 0, 1, ...)], by growing lambda_gl.
+    panels: {title: [(label, total rank at epoch 0, 1, ...)], by growing lambda_gl}.
     """
-    colors = lambda_colors(len(series))
-    with sheet(1, 3.4) as (fig, ax):
-        for (_, total), color in zip(series, colors, strict=True):
-            ax.step(range(len(total)), total, where="post", color=color)
-        ax.set(xlabel="epoch", ylabel="total rank, all layers", ylim=(0, None))
-        ends = [total[-1] for _, total in series]
-        last = max(len(total) for _, total in series) - 1
-        ax.set_xlim(0, last)
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        label_ends(ax, last, ends, [label for label, _ in series], colors)
+    with sheet(max(1, len(panels)), 3.4, sharey=True, squeeze=False) as (fig, axes):
+        if not panels:
+            return missing(fig, axes[0, 0])
+        for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
+            colors = lambda_colors(len(series))
+            for (label, total), color in zip(series, colors, strict=True):
+                ax.step(
+                    range(len(total)), total, where="post", color=color, label=label
+                )
+            ax.set(xlabel="epoch", ylim=(0, None), title=title)
+            ax.set_xlim(0, max(len(total) for _, total in series) - 1)
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        axes[0, 0].set_ylabel("total rank, all layers")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside right center")
     return fig
 
 
@@ -40,6 +45,8 @@ def layer_ranks(series, max_ranks):
     names = list(max_ranks)
     colors = lambda_colors(len(series))
     with sheet(1, 3.6) as (fig, ax):
+        if not series:
+            return missing(fig, ax)
         ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
         for (_, ranks), color in zip(series, colors, strict=True):
             ax.plot(names, [ranks[n] for n in names], "o-", color=color, ms=5, lw=1.2)
@@ -66,6 +73,8 @@ def convergence(series):
     band their range.
     """
     with sheet(1, 3.2) as (fig, ax):
+        if not series:
+            return missing(fig, ax)
         ends = []
         colors = PALETTE[: len(series)]
         for (_, runs), color in zip(series, colors, strict=True):
@@ -90,6 +99,8 @@ def accuracy_against(series, xlabel, note=()):
     texts for the points of the first series.
     """
     with sheet(1, 3.6) as (fig, ax):
+        if not any(len(x) for _, x, _, _ in series):
+            return missing(fig, ax)
         for (label, x, y, std), color in zip(series, PALETTE, strict=False):
             order = np.argsort(x)
             x, y, std = (np.asarray(v, float)[order] for v in (x, y, std))
@@ -113,6 +124,9 @@ def mask_and_cut(layer, masked, cut):
     masked, cut: [ranks at epoch 0, 1, ...], one list a seed.
     """
     with sheet(2, 2.9, sharey=True) as (fig, axes):
+        if not masked:
+            axes[1].remove()
+            return missing(fig, axes[0])
         titles = ("masked, as in the authors' code", "cut, as in this book")
         for ax, title, runs, color in zip(
             axes, titles, (masked, cut), PALETTE[1::-1], strict=True
@@ -123,6 +137,13 @@ def mask_and_cut(layer, masked, cut):
             ax.set_xlim(0, max(map(len, runs)) - 1)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes[0].set_ylabel(f"rank of {layer}, one line a seed")
+    return fig
+
+
+def missing(fig, ax):
+    """What a figure shows whose runs have no record."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not run yet", ha="center", va="center", fontsize=12)
     return fig
 
 

@@ -6,7 +6,13 @@ from ..footprint import costs
 
 
 class Dense:
-    """The hooks of a method, in the order in which training calls them."""
+    """The hooks of a method, in the order in which training calls them.
+
+    recalibrates: whether batch norm's statistics are estimated anew before evaluation,
+    because training sees other networks than evaluation does.
+    """
+
+    recalibrates = False
 
     def prepare(self, model, example_inputs, generator):
         """Make of ``model`` what is trained; returns it. The optimiser is made after.

@@ -19,9 +19,12 @@ class Maestro(Dense):
     skip: names or patterns of layers left dense.
     """
 
+    recalibrates = True
+
     def __init__(self, lambda_gl=0.0, eps_ps=1e-7, sampler="pair", skip=()):
         for name, value in (("lambda_gl", lambda_gl), ("eps_ps", eps_ps)):
-            if not 0 <= value < float("inf"):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < float("inf"):
                 raise ValueError(f"{name}={value!r}: it takes a number >= 0")
         self.lambda_gl, self.eps_ps = lambda_gl, eps_ps
         self.mode, self.skip = sampler, skip

@@ -1,0 +1,153 @@
+"""The command line: exit status 0 if all is well, else one line that says why."""
+
+import subprocess
+import sys
+
+import pytest
+
+from maestro import browser, campaign, datasets, experiments, records
+from maestro.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def own_folders(folders, tmp_path, monkeypatch):
+    """No command of these tests sees or changes the checkout's runs and data."""
+    monkeypatch.setenv("MAESTRO_DATA", str(tmp_path))
+
+
+@pytest.fixture
+def wrong(capsys):
+    """Run a command that must fail: wrong(*words) -> its one line."""
+
+    def run(*words):
+        assert main(list(words)) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        return err
+
+    return run
+
+
+@pytest.fixture
+def recorded(few_digits, digits_config, folders):
+    """A run that has its record."""
+    from maestro.training import fit
+
+    config = digits_config(epochs=1, batch_size=150)
+    return fit(config, task=few_digits)
+
+
+def test_records_lists_the_good(recorded, capsys):
+    assert main(["records"]) == 0
+    out, err = capsys.readouterr()
+    line, count = out.splitlines()
+    final = recorded["final"]
+    assert line.startswith(f"{recorded['id']}  lenet/digits maestro 0.003 seed 0: ")
+    assert line.endswith(
+        f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters"
+    )
+    assert count == "1 good records, 0 damaged" and err == ""
+
+
+def test_records_names_the_damaged_and_fails(recorded, folders, capsys):
+    (folders.runs / "0123456789ab.json").write_text("{")
+    assert main(["records"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("1 good records, 1 damaged\n")
+    assert err.startswith("damaged: 0123456789ab.json: not readable as JSON")
+    assert err.count("\n") == 1
+
+
+def test_campaign_lists_what_is_missing(capsys):
+    assert main(["campaign", "--list", "--only", "dense"]) == 0
+    *runs, count = capsys.readouterr().out.splitlines()
+    assert runs[0] == "ed9aaa228994 lenet/mnist dense seed 0"
+    assert all(" dense seed " in run for run in runs)
+    assert count == f"{len(runs)} of {len(runs)} runs have no record yet"
+
+
+def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
+    given = []
+    runs = [digits_config("dense"), digits_config("maestro")]
+    monkeypatch.setattr(experiments, "every_run", lambda: runs)
+    monkeypatch.setattr(campaign, "run", lambda *words: given.append(words))
+    words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
+    assert main(words) == 0
+    assert given == [([runs[1]], "cpu", 2)]
+
+
+def test_campaign_without_its_data_says_how_to_get_them(wrong):
+    line = wrong("campaign", "--only", "lenet/mnist dense seed 0")
+    assert line.startswith("error: ") and "python -m maestro data mnist" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data", "mnits"), "error: no data set 'mnits'; there is: mnist\n"),
+        (("campaign", "--only", "lent"), "error: --only 'lent': no run's description"),
+        (
+            ("campaign", "--workers", "0"),
+            "error: workers=0: it takes an integer >= 1\n",
+        ),
+        (("campaign", "--device", "gpu"), "error: device='gpu'; it is auto, or"),
+    ],
+)
+def test_a_wrong_word_is_one_line(words, message, wrong):
+    assert wrong(*words).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        datasets.DataError("one line\nand another"),
+        records.RecordError("damaged"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(error, wrong, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setitem(datasets.PREPARE, "mnist", fail)
+    assert wrong("data", "mnist") == "error: " + str(error).replace("\n", " ") + "\n"
+
+
+def test_an_interrupt_says_that_nothing_is_lost(monkeypatch, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(datasets.PREPARE, "mnist", interrupt)
+    assert main(["data", "mnist"]) == 130
+    assert "run it again to go on" in capsys.readouterr().out
+
+
+def test_data_says_where_they_are(monkeypatch, capsys):
+    monkeypatch.setitem(datasets.PREPARE, "mnist", lambda: "folder/mnist.npz")
+    assert main(["data", "mnist"]) == 0
+    assert capsys.readouterr().out == "ready: folder/mnist.npz\n"
+
+
+def test_doctor_says_what_there_is(recorded, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(browser, "find_browser", lambda: None)  # it takes seconds
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "to train: complete" in out
+    assert f"data in {tmp_path}: none yet" in out
+    assert "1 good, 0 damaged" in out
+
+
+@pytest.mark.parametrize("words", [[], ["nosuch"], ["campaign", "--workers", "two"]])
+def test_words_that_are_no_command_are_told_what_is(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m maestro")
+
+
+def test_the_exit_status_reaches_the_shell():
+    command = [sys.executable, "-m", "maestro", "data", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: no data set 'nosuch'; there is: mnist\n"

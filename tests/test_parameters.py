@@ -1,0 +1,252 @@
+"""A wrong parameter stops a notebook at once and is told what would be right."""
+
+import json
+import math
+
+import pytest
+
+from maestro import parameters
+from maestro.parameters import KNOWN, ParameterError
+
+CELL = """seeds = [0, 1, 2]  # one training each
+lambdas = [0.0, 8e-5]
+train = False
+device = "auto"
+steps = 2_000
+lr = 0.5
+"""
+DEFAULTS = {
+    "seeds": [0, 1, 2],
+    "lambdas": [0.0, 8e-5],
+    "train": False,
+    "device": "auto",
+    "steps": 2000,
+    "lr": 0.5,
+}
+
+
+def write(folder, name, source, tags=("parameters",)):
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# A title"]},
+        {"cell_type": "code", "metadata": {}, "source": ["import maestro"]},
+        {
+            "cell_type": "code",
+            "metadata": {"tags": list(tags)},
+            "source": source.splitlines(keepends=True),
+        },
+    ]
+    (folder / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+
+
+@pytest.fixture(autouse=True)
+def notebooks(tmp_path, monkeypatch):
+    """Two notebooks in a folder of their own, one without parameters."""
+    write(tmp_path, "10_lenet_mnist", CELL)
+    write(tmp_path, "02_plain", "x = 1", tags=())
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def test_a_notebook_is_found_by_its_name_however_written(tmp_path):
+    path = tmp_path / "10_lenet_mnist.ipynb"
+    for name in ("10_lenet_mnist", path.name, f"notebooks/{path.name}"):
+        assert parameters.find(name) == path
+    assert parameters.notebooks() == ["02_plain", "10_lenet_mnist"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("10_lenet_minst", "10_lenet_mnist"), ("lenet_mnist.ipynb", "10_lenet_mnist")],
+)
+def test_a_notebook_that_is_not_there_is_told_the_nearest(name, near):
+    with pytest.raises(ParameterError) as caught:
+        parameters.find(name)
+    assert f"did you mean '{near}'? there are: 02_plain, 10_" in str(caught.value)
+
+
+def test_without_any_near_name_all_are_listed(tmp_path):
+    with pytest.raises(ParameterError, match="no notebook 'xyz'; there are: 02_plain"):
+        parameters.find("xyz")
+    for path in tmp_path.glob("*.ipynb"):
+        path.unlink()
+    with pytest.raises(ParameterError, match="there are: none here"):
+        parameters.find("10_lenet_mnist")
+
+
+def test_the_defaults_are_what_the_tagged_cell_says():
+    assert parameters.defaults("10_lenet_mnist") == DEFAULTS
+    assert parameters.defaults("02_plain") == {}
+
+
+def test_the_table_has_a_row_for_each_parameter_of_each_notebook():
+    rows = parameters.table()
+    assert {row["name"]: row["default"] for row in rows} == DEFAULTS
+    assert all(row["notebook"] == "10_lenet_mnist" and row["help"] for row in rows)
+    values = {row["name"]: row["values"] for row in rows}
+    assert values["seeds"] == "integers >= 0, separated by commas"
+    assert values["device"] == "one of auto, cpu, cuda, mps"
+    assert values["train"] == "true or false"
+    assert values["steps"] == "integer >= 1 <= 1e+07"
+
+
+# ---------------------------------------------------------------- values
+
+GOOD = [
+    ("seeds", "0", [0]),
+    ("seeds", "0,1", [0, 1]),
+    ("seeds", "[1,2]", [1, 2]),  # as papermill's -p hands a list over
+    ("seeds", "[1, 2, ]", [1, 2]),
+    ("seeds", (3, 4), [3, 4]),
+    ("seeds", 5, [5]),
+    ("lambdas", "1e-3", [1e-3]),  # as YAML hands a float over
+    ("lambdas", "[8e-5, 0]", [8e-5, 0.0]),
+    ("lambdas", [0, 1e-3], [0.0, 1e-3]),
+    ("lr", "1e-3", 1e-3),
+    ("lr", " .5 ", 0.5),
+    ("lr", 1, 1.0),
+    ("train", "true", True),
+    ("train", "False", False),
+    ("train", True, True),
+    ("steps", "7", 7),
+    ("steps", 7, 7),
+    ("device", "cpu", "cpu"),
+    ("device", "'cpu'", "cpu"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "value"), GOOD)
+def test_a_good_value_comes_out_in_its_declared_type(name, given, value):
+    read = KNOWN[name].read(name, given)
+    assert read == value and type(read) is type(value)
+    if isinstance(value, list):
+        assert [type(v) for v in read] == [type(v) for v in value]
+
+
+BAD = [
+    ("seeds", "0,x", "seeds='x': it takes integers >= 0, separated by commas"),
+    ("seeds", "0,-1", "seeds=' ?-1'"),
+    ("seeds", "0.5", "seeds='0.5'"),
+    ("seeds", [0, 1.0], "seeds=1.0"),
+    ("seeds", [True], "seeds=True"),
+    ("seeds", [[1]], r"seeds=\[1\]"),
+    ("seeds", None, "seeds=None"),
+    ("seeds", "", "seeds is empty: it takes integers >= 0"),
+    ("seeds", [], "seeds is empty"),
+    ("lambdas", "nan", "lambdas='nan': it takes numbers >= 0"),
+    ("lambdas", [math.inf], "lambdas=inf"),
+    ("lambdas", "-1e-5", "lambdas='-1e-5'"),
+    ("lr", "fast", "lr='fast': it takes number >= 0"),
+    ("lr", math.nan, "lr=nan"),
+    ("lr", "inf", "lr='inf'"),
+    ("lr", True, "lr=True"),
+    ("lr", -1, "lr=-1"),
+    ("lr", [0.1], r"lr=\[0.1\]"),
+    ("train", "yes", "train='yes': it takes true or false"),
+    ("train", 1, "train=1"),
+    ("train", None, "train=None"),
+    ("steps", 0, "steps=0: it takes integer >= 1 <= 1e\\+07"),
+    ("steps", "1e3", "steps='1e3'"),
+    ("steps", 5.0, "steps=5.0"),
+    ("steps", 10_000_001, "steps=10000001"),
+    ("device", "gpu", "device='gpu': it takes one of auto, cpu, cuda, mps"),
+    ("device", 0, "device=0"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), BAD)
+def test_a_bad_value_is_told_what_is_right(name, given, message):
+    with pytest.raises(ParameterError, match=message):
+        KNOWN[name].read(name, given)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_words_become_typed_values():
+    words = ["seeds=0,1", "train=true", "lr=1e-3", "lambdas=[8e-5,16e-5]"]
+    assert parameters.parse("10_lenet_mnist", words) == {
+        "seeds": [0, 1],
+        "train": True,
+        "lr": 1e-3,
+        "lambdas": [8e-5, 16e-5],
+    }
+    assert parameters.parse("10_lenet_mnist", []) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seeds"], "'seeds': write parameters as name=value"),
+        (["seeds=0", "lr=1", "seeds=1"], "seeds is given twice"),
+        (["sedes=0"], "has no parameter 'sedes'; did you mean 'seeds'\\? it takes: se"),
+        (["zzz=0"], "no parameter 'zzz'; it takes: seeds, lambdas, train, device"),
+        (["epochs=3"], "10_lenet_mnist has no parameter 'epochs'"),  # another one's
+        (["=3"], "no parameter ''"),
+        (["train=1"], "train='1': it takes true or false"),
+        (["seeds="], "seeds is empty"),
+    ],
+)
+def test_a_wrong_word_is_told_what_is_right(words, message):
+    with pytest.raises(ParameterError, match=message):
+        parameters.parse("10_lenet_mnist", words)
+
+
+def test_a_notebook_without_parameters_takes_none():
+    with pytest.raises(ParameterError, match="no parameter 'lr'; it takes: none"):
+        parameters.parse("02_plain", ["lr=1"])
+
+
+# ---------------------------------------------------------------- in a notebook
+
+
+def as_run(injected="", **values):
+    """A notebook's ``globals()`` behind its parameters cell and papermill's own."""
+    cells = ["", "import maestro", CELL]
+    if injected:
+        cells.append("# Parameters\n" + injected)
+    return DEFAULTS | values | {"In": cells}
+
+
+def test_a_notebook_gets_its_defaults_and_what_it_was_told():
+    assert vars(parameters.check("10_lenet_mnist", as_run())) == DEFAULTS
+    told = as_run('seeds = "[4,5]"\ntrain = "true"\n', seeds="[4,5]", train="true")
+    assert vars(parameters.check("10_lenet_mnist", told)) == DEFAULTS | {
+        "seeds": [4, 5],
+        "train": True,
+    }
+
+
+def test_outside_of_a_notebook_the_names_given_are_taken():
+    assert parameters.check("10_lenet_mnist", {"lr": "1e-3"}).lr == 1e-3
+
+
+def test_an_unknown_name_that_papermill_injected_is_refused():
+    told = as_run("learning_rate = 0.1\nlambads = [1]\n", lambads=[1])
+    with pytest.raises(ParameterError, match="no parameter 'learning_rate'; it takes"):
+        parameters.check("10_lenet_mnist", told)
+    told = as_run("lambads = [1]\n", lambads=[1])
+    with pytest.raises(ParameterError, match="did you mean 'lambdas'"):
+        parameters.check("10_lenet_mnist", told)
+
+
+@pytest.mark.parametrize(
+    ("injected", "values", "message"),
+    [
+        ("steps = 0", {"steps": 0}, "steps=0"),
+        ("lr = float('nan')", {"lr": math.nan}, "lr=nan"),  # as papermill writes it
+        ("lr = float('-inf')", {"lr": -math.inf}, "lr=-inf"),
+        ("train = None", {"train": None}, "train=None"),
+        ("seeds = 'a'", {"seeds": "a"}, "seeds='a'"),
+    ],
+)
+def test_a_bad_value_that_papermill_injected_is_refused(injected, values, message):
+    with pytest.raises(ParameterError, match=message):
+        parameters.check("10_lenet_mnist", as_run(injected, **values))
+
+
+def test_names_that_the_notebook_itself_assigns_are_no_parameters():
+    told = as_run() | {"anything": 3}
+    told["In"].append("anything = 3")
+    assert vars(parameters.check("10_lenet_mnist", told)) == DEFAULTS

@@ -1,0 +1,500 @@
+"""One loop: it learns, it can be killed at any moment, and it ends when it must."""
+
+import copy
+import json
+import math
+import multiprocessing
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from maestro import methods, records, training
+from maestro.config import Recipe, RunConfig
+from maestro.models import LeNet
+from maestro.training import Interrupted, Training, fit
+
+METHODS = {
+    "dense": {"method": "dense"},
+    "pair": {"method": "maestro", "sampler": "pair"},
+    "shuffled": {"method": "maestro", "sampler": "shuffled"},
+    "masked": {"method": "masked", "sampler": "pair"},
+}
+
+
+def figures(record):
+    """What of a record must not depend on when and how often it was interrupted."""
+    history = {k: v for k, v in record["history"].items() if k != "seconds"}
+    return {k: v for k, v in record.items() if k not in ("history", "ran_on")} | history
+
+
+def same(weights, others):
+    return weights.keys() == others.keys() and all(
+        torch.equal(weights[name], others[name]) for name in weights
+    )
+
+
+def saved_weights(config):
+    return torch.load(training.weights_path(config), weights_only=True)
+
+
+def run_to_the_end(state):
+    while not state.finished:
+        state.run_epoch()
+    return state
+
+
+def state_after(config, task, steps):
+    """The state of a run after so many steps; as read back from a file."""
+    taken = []
+
+    def after_step(state):
+        nonlocal steps
+        steps -= 1
+        if steps == 0:
+            taken.append(state.state_dict())
+            raise Interrupted
+
+    run = Training(config, task=task)
+    with pytest.raises(Interrupted):
+        while not run.finished:
+            run.run_epoch(after_step)
+    return taken[0]
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+def train_and_tell(config, cache, runs, steps):
+    """In a child: train, with a checkpoint after each step, which ``steps`` hears."""
+    torch.set_num_threads(1)
+    training.CHECKPOINT_SECONDS = -1
+    training.CACHE = cache
+    fit(config, stop=lambda: steps.send_bytes(b"."), folder=runs)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """What starts a process quickly: forks of one that has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sklearn.datasets", "torch._dynamo", __name__])
+    return context
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_run_ends_in_the_same_record(
+    name, processes, digits, digits_config, folders
+):
+    config = digits_config(**METHODS[name])
+    straight = fit(config, task=digits, folder=folders.runs / "straight")
+    weights = saved_weights(config)
+    if name != "dense":
+        assert len(straight["ranks"]) > 2  # it shrank on the way
+    steps = random.SystemRandom().randrange(1, 36)
+    heard, steps_done = processes.Pipe(duplex=False)
+    where = folders.cache, folders.runs
+    child = processes.Process(target=train_and_tell, args=(config, *where, steps_done))
+    child.start()
+    try:
+        for _ in range(steps):
+            assert heard.recv_bytes() == b"."
+    finally:
+        child.kill()  # SIGKILL, while it trains on or writes
+        child.join()
+    again = fit(config, task=digits)
+    assert figures(again) == figures(straight), f"killed after {steps} steps"
+    assert same(saved_weights(config), weights), f"killed after {steps} steps"
+    assert records.read_all()[0] == {config.id: again}
+    assert list(folders.checkpoints.glob(f"{config.id}.pt")) == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_goes_on_from_any_step(name, few_digits, digits_config):
+    config = digits_config(**METHODS[name], epochs=2, batch_size=32, eps_ps=0.5)
+    if name == "dense":
+        config = replace(config, options={})
+    straight = run_to_the_end(Training(config, task=few_digits))
+    for steps in range(1, 11):  # the fifth and the tenth are the last of their epochs
+        state = state_after(config, few_digits, steps)
+        torch.manual_seed(99)  # all randomness is part of the state
+        run = Training(config, task=few_digits)
+        run.load_state_dict(state)
+        run_to_the_end(run)
+        assert figures(run.record()) == figures(straight.record()), steps
+        assert same(run.model.state_dict(), straight.model.state_dict()), steps
+
+
+def test_the_training_loss_is_the_mean_over_all_examples(few_digits, digits_config):
+    config = digits_config("dense", epochs=1, batch_size=1, lr=0)
+    images, labels = few_digits.train
+    run = Training(config, task=few_digits)
+    loss = F.cross_entropy(run.model(images), labels).item()
+    run.load_state_dict(state_after(config, few_digits, 130))  # 100 of them added up
+    run_to_the_end(run)
+    assert run.history[0]["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def garbage(path):
+    path.write_bytes(b"garbage" * 100)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def not_a_state(path):
+    torch.save([1, 2, 3], path)
+
+
+def without(key):
+    def damage(path):
+        state = torch.load(path, weights_only=True)
+        del state[key]
+        torch.save(state, path)
+
+    return damage
+
+
+def of_another_run(path):
+    state = torch.load(path, weights_only=True)
+    state["config"]["seed"] += 1
+    torch.save(state, path)
+
+
+DAMAGE = {
+    "garbage": garbage,
+    "cut off": cut_off,
+    "empty": empty,
+    "not a state": not_a_state,
+    "no generators": without("generators"),
+    "no history": without("history"),  # noticed when the model is loaded already
+    "of another run": of_another_run,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_checkpoint_stops_nothing(
+    name, few_digits, digits_config, folders, capsys, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", math.inf)
+    config = digits_config(epochs=2, batch_size=32)
+    straight = run_to_the_end(Training(config, task=few_digits)).record()
+    path = training.checkpoint_path(config)
+    training.save_state(state_after(config, few_digits, 7), path)
+    DAMAGE[name](path)
+    there = []
+    record = fit(config, task=few_digits, report=lambda _: there.append(path.exists()))
+    assert figures(record) == figures(straight)
+    assert there == [False, False]
+    told = capsys.readouterr().err
+    assert told.startswith(f"{path}: not usable (") and told.count("\n") == 1
+
+
+def test_a_checkpoint_of_another_run_is_refused(few_digits, digits_config):
+    state = state_after(digits_config(), few_digits, 1)
+    other = Training(digits_config(seed=1), task=few_digits)
+    with pytest.raises(ValueError, match="another configuration"):
+        other.load_state_dict(state)
+
+
+def test_stop_writes_the_checkpoint_and_the_run_goes_on(
+    few_digits, digits_config, folders
+):
+    config = digits_config(epochs=2, batch_size=32)
+    straight = run_to_the_end(Training(config, task=few_digits)).record()
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) == 7
+
+    with pytest.raises(Interrupted):
+        fit(config, task=few_digits, stop=stop)
+    assert records.read_all() == ({}, {})
+    run = training.resume(
+        Training(config, task=few_digits), training.checkpoint_path(config)
+    )
+    assert (run.epoch, run.step) == (1, 2)
+    seen = []
+    record = fit(config, task=few_digits, report=lambda t: seen.append(t.epoch))
+    assert seen == [2]
+    assert figures(record) == figures(straight)
+
+
+def test_a_finished_run_leaves_its_record_and_weights_only(
+    few_digits, digits_config, folders, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    config, seen = digits_config(epochs=2, batch_size=32), []
+
+    def report(run):
+        path = training.checkpoint_path(config)
+        state = torch.load(path, weights_only=True)
+        seen.append((run.epoch, state["epoch"], state["step"]))
+
+    record = fit(config, task=few_digits, report=report)
+    assert seen == [(1, 0, 5), (2, 1, 5)]
+    files = [p.relative_to(folders.cache.parent) for p in folders.cache.rglob("*.*")]
+    assert [str(p) for p in files] == [f"cache/weights/{config.id}.pt"]
+    assert records.read(records.path_of(config.id)) == record
+    model = Training(config, task=few_digits).model
+    model.load_state_dict(saved_weights(config))
+    assert few_digits.evaluate(model.eval()).items() <= record["final"].items()
+
+
+def test_a_full_disk_at_the_end_keeps_the_checkpoint(
+    few_digits, digits_config, folders, monkeypatch
+):
+    def full(record, folder):
+        raise OSError(28, "No space left on device")
+
+    config = digits_config(epochs=1, batch_size=32)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(records, "save", full)
+        fit(config, task=few_digits)
+    assert training.checkpoint_path(config).is_file()
+    assert fit(config, task=few_digits)["status"] == "finished"
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_the_same_seed_gives_the_same_result_and_another_one_another(
+    few_digits, digits_config
+):
+    def loss(seed, method="maestro"):
+        config = digits_config(method, seed, epochs=1, batch_size=32)
+        run = run_to_the_end(Training(config, task=few_digits))
+        return run.history[-1]["test_loss"]
+
+    for method in METHODS["pair"]["method"], "dense":
+        first = loss(0, method)
+        torch.manual_seed(1234)
+        assert loss(0, method) == first
+        assert loss(1, method) != first
+
+
+@pytest.mark.parametrize("method", ["dense", "maestro"])
+def test_the_loss_falls_and_the_digits_are_learnt(method, digits, digits_config):
+    config = digits_config(method, epochs=4, batch_size=32, lr=0.02)
+    if method == "maestro":
+        config = replace(config, options={})
+    run = run_to_the_end(Training(config, task=digits))
+    losses = [line["train_loss"] for line in run.history]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 1
+    assert run.history[-1]["test_accuracy"] > 70
+
+
+def test_mnist_is_learnt(mnist, folders):
+    """300 steps of the recipe of App. D.3 on the real images."""
+    recipe = Recipe(epochs=20, batch_size=64, lr=0.01)
+    options = {"lambda_gl": 8e-5, "eps_ps": 1e-7, "sampler": "pair"}
+    run = Training(RunConfig("mnist", "lenet", "maestro", recipe, options), task=mnist)
+
+    def after_step(run):
+        if run.step == 300:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run.run_epoch(after_step)
+    images, labels = (tensor[:1000] for tensor in mnist.test)
+    right = (run.model.eval()(images).argmax(1) == labels).float().mean()
+    assert right > 0.6
+
+
+def test_the_learning_rate_falls_at_the_milestones(few_digits):
+    recipe = Recipe(5, 150, lr=0.1, milestones=(1, 3), lr_decay=0.5)
+    expected = [0.1, 0.05, 0.05, 0.025, 0.025]
+    assert [training.lr_at(recipe, e) for e in range(5)] == pytest.approx(expected)
+    run = Training(RunConfig("digits", "lenet", "dense", recipe), task=few_digits)
+    used = []
+
+    def after_step(run):
+        used.append(run.optimizer.param_groups[0]["lr"])
+
+    while not run.finished:
+        run.run_epoch(after_step)
+    assert used == pytest.approx(expected)
+    assert [line["lr"] for line in run.history] == pytest.approx(expected)
+
+
+def test_the_recipe_reaches_the_optimizer():
+    recipe = Recipe(1, 1, lr=0.1, momentum=0.8, weight_decay=1e-4)
+    group = training.make_optimizer(LeNet().parameters(), recipe).param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.8, 1e-4)
+
+
+def test_the_history_counts_what_was_trained_and_what_would_be_shipped(
+    few_digits, digits_config
+):
+    config = digits_config(epochs=2, batch_size=32, eps_ps=0.5)
+    run = run_to_the_end(Training(config, task=few_digits))
+    record = run.record()
+    assert record["dense"] == {"params": 44_426, "macs": 281_640}
+    history = record["history"]
+    assert history["train_params"][0] == 66_274  # the ranks that the epoch began with
+    assert [epoch for epoch, _ in record["ranks"]] == [0, 1, 2]
+    ranks = record["ranks"][1][1]
+    assert ranks != record["ranks"][0][1]
+    held = sum(ranks[n] * (m + k) for n, (m, k, _) in record["maps"].items())
+    assert history["train_params"][1] == held + record["fixed"]["params"]
+    last = record["ranks"][-1][1].items()
+    shapes = {n: record["maps"][n][:2] for n, _ in last}
+    shipped = sum(min(r * sum(shapes[n]), shapes[n][0] * shapes[n][1]) for n, r in last)
+    assert record["final"]["params"] == shipped + record["fixed"]["params"]
+
+
+def test_sampling_saves_what_the_formula_says(few_digits, digits_config):
+    """Expected MACs of a step at full rank: sum c_i less what a cut layer saves."""
+    maps = {  # m, n, positions, rank
+        "conv1": (6, 25, 576, 6),
+        "conv2": (16, 150, 64, 16),
+        "fc1": (120, 256, 1, 120),
+        "fc2": (84, 120, 1, 84),
+        "fc3": (10, 84, 1, 10),
+    }
+    total = sum(r for *_, r in maps.values())
+    macs = 0
+    for m, n, positions, r in maps.values():
+        full = r * (m + n) * positions
+        mean = sum(b * (m + n) * positions for b in range(1, r + 1)) / r
+        macs += full - r / total * (full - mean)
+    assert total == 236
+    run = Training(digits_config(), task=few_digits)
+    params, expected = run.method.training_cost(run.ranks[0][1])
+    assert expected == pytest.approx(macs, rel=1e-12)
+    assert macs / 281_640 == pytest.approx(1.134, abs=5e-4)
+    assert params == 66_274
+
+
+# ---------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("method", ["dense", "maestro", "masked"])
+def test_a_run_that_diverges_ends_there_and_says_so(
+    method, few_digits, digits_config, folders
+):
+    config = digits_config(method, epochs=3, batch_size=32, lr=1e6)
+    record = fit(config, task=few_digits)
+    assert record["status"] == "diverged"
+    assert len(record["history"]["lr"]) == 1
+    assert record["final"]["train_loss"] is None
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    text = records.path_of(config.id).read_text()
+    assert json.loads(text, parse_constant=refuse) == record
+    assert records.read_all() == ({config.id: record}, {})
+    assert records.load()["status"].tolist() == ["diverged"]
+
+
+@pytest.mark.parametrize(("lr", "epochs"), [(1e15, 2), (1e25, 2), (1e38, 1)])
+@pytest.mark.parametrize("method", ["dense", "maestro", "masked"])
+def test_a_last_step_that_diverges_is_noticed(
+    method, lr, epochs, few_digits, digits_config, folders
+):
+    """One step an epoch: its loss is finite, the weights that it leaves are not."""
+    config = digits_config(method, epochs=epochs, batch_size=150, lr=lr)
+    record = fit(config, task=few_digits)
+    assert record["status"] == "diverged"
+    assert records.read_all() == ({config.id: record}, {})
+
+
+# ---------------------------------------------------------------- batch norm
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 5)
+        self.first, self.second = nn.BatchNorm2d(3, momentum=0.3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return self.second(self.first(self.conv(x)).amax((2, 3)))
+
+
+def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits):
+    task = copy.copy(few_digits)
+    task.train = task.train[0].double(), task.train[1]
+    net = Normed().double().eval()
+    net.first.running_mean.fill_(7.0)
+    training.recalibrate(net, task, batch_size=30, batches=3)
+    with torch.no_grad():
+        batches = [net.conv(x) for x in task.train[0][:90].split(30)]
+        mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
+        var = torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0)
+        assert torch.allclose(net.first.running_mean, mean, rtol=1e-9)
+        assert torch.allclose(net.first.running_var, var, rtol=1e-9)
+    assert net.first.num_batches_tracked == 3
+    assert (net.first.momentum, net.second.momentum) == (0.3, 0.1)
+
+
+def test_without_batch_norm_nothing_is_computed(few_digits):
+    class Refuses(nn.Linear):
+        def forward(self, x):
+            raise AssertionError("it was called")
+
+    training.recalibrate(Refuses(1, 1), few_digits, batch_size=30)
+
+
+@pytest.mark.parametrize(("method", "expected"), [("dense", False), ("maestro", True)])
+def test_only_a_network_that_trains_cut_is_recalibrated(
+    method, expected, few_digits, digits_config, monkeypatch
+):
+    called = []
+    monkeypatch.setattr(training, "recalibrate", lambda *a: called.append(a))
+    Training(digits_config(method), task=few_digits).evaluate()
+    assert bool(called) == expected
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "lent"}, "model='lent'; it is one of .*lenet"),
+        ({"method": "mastro"}, "method='mastro'; it is one of dense, maestro, masked"),
+        ({"task": "mnits"}, "task='mnits'; it is one of mnist, digits"),
+        ({"options": {"lamda": 1}}, "no option 'lamda'; it takes: lambda_gl, eps_ps,"),
+        ({"options": {"lambda_gl": -1}}, "lambda_gl=-1: it takes a number >= 0"),
+        ({"options": {"lambda_gl": "1"}}, "lambda_gl='1': it takes a number >= 0"),
+        ({"options": {"eps_ps": None}}, "eps_ps=None: it takes a number >= 0"),
+        ({"options": {"sampler": "pairs"}}, "mode='pairs'; it is one of pair"),
+        ({"method": "dense"}, "dense has no option 'lambda_gl'; it takes: none"),
+    ],
+)
+def test_a_wrong_name_or_value_is_told_what_is_right(change, message, digits_config):
+    with pytest.raises(ValueError, match=message):
+        Training(replace(digits_config(), **change))
+
+
+def test_an_option_that_is_missing_has_its_default():
+    recipe = Recipe(1, 1, 0.1)
+    method = methods.make(RunConfig("digits", "lenet", "maestro", recipe))
+    assert (method.lambda_gl, method.eps_ps, method.mode) == (0.0, 1e-7, "pair")
+
+
+def test_a_device_that_is_not_there_is_told():
+    assert training.pick_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="device='gpu'; it is auto, or"):
+        training.pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device; use cpu"):
+            training.pick_device("cuda")
+
+
+def test_a_record_says_what_it_ran_on():
+    machine = training.ran_on(torch.device("cpu"))
+    assert machine["device"] == "CPU" and machine["threads"] == 1
+    assert machine["torch"] == torch.__version__.split("+")[0]
+    assert machine["peak_memory"] > 10_000_000 and math.isfinite(machine["peak_memory"])
