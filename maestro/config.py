@@ -24,9 +24,20 @@ def data_folder():
     return Path(os.environ.get("MAESTRO_DATA") or CACHE)
 
 
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("steps", "inverse_sqrt")
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr falls by ``lr_decay`` at each of ``milestones`` (epochs)."""
+    """How to train.
+
+    schedule "steps": lr falls by ``lr_decay`` at each of ``milestones`` (epochs).
+    "inverse_sqrt" (Vaswani et al. 2017): lr is the peak, reached in a straight line
+    after ``warmup`` steps, then falling with the root of the steps. optimizer: "sgd",
+    or "adam" with ``betas`` and ``adam_eps``. clip: bound on the gradient's norm, 0 for
+    none.
+    """
 
     epochs: int
     batch_size: int
@@ -36,18 +47,28 @@ class Recipe:
     weight_decay: float = 0.0
     milestones: tuple = ()
     lr_decay: float = 0.1
+    schedule: str = "steps"
+    warmup: int = 0
+    betas: tuple = (0.9, 0.999)
+    adam_eps: float = 1e-8
+    clip: float = 0.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
             _integer(name, getattr(self, name), low=1)
-        if self.optimizer not in ("sgd",):
-            raise ValueError(f"optimizer={self.optimizer!r}; it is sgd")
-        for name in ("lr", "momentum", "weight_decay", "lr_decay"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value < float("inf"):
-                raise ValueError(f"{name}={value!r}: it takes a number >= 0")
-            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one run
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}; it is one of {', '.join(known)}"
+                )
+        _integer("warmup", self.warmup, low=int(self.schedule == "inverse_sqrt"))
+        for name in ("lr", "momentum", "weight_decay", "lr_decay", "adam_eps", "clip"):
+            # a float, so that 1 and 1.0 are one run
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
+            raise ValueError(f"betas={self.betas!r}: it takes two numbers")
+        betas = tuple(_number("betas", beta) for beta in self.betas)
+        object.__setattr__(self, "betas", betas)
         if not isinstance(self.milestones, list | tuple):
             raise ValueError(f"milestones={self.milestones!r}: it takes a list")
         for milestone in self.milestones:
@@ -71,6 +92,7 @@ class RunConfig:
     options: dict = field(default_factory=dict)
     seed: int = 0
     scale: str = "paper"
+    size: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("task", "model", "method", "scale"):
@@ -78,11 +100,13 @@ class RunConfig:
             if type(value) is not str:
                 raise ValueError(f"{name}={value!r}: it takes text")
         _integer("seed", self.seed, low=0)
-        try:  # a copy as JSON keeps it, so that a record gives the same value back
-            options = json.loads(json.dumps(dict(self.options), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"options={self.options!r}: {error}") from None
-        object.__setattr__(self, "options", options)
+        for name in ("options", "size"):
+            given = getattr(self, name)
+            try:  # a copy as JSON keeps it, so that a record gives the same value back
+                copy = json.loads(json.dumps(dict(given), allow_nan=False))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}={given!r}: {error}") from None
+            object.__setattr__(self, name, copy)
 
     @property
     def id(self):
@@ -94,7 +118,8 @@ class RunConfig:
     def to_dict(self):
         """As JSON keeps it; `from_dict` reads it back to an equal value."""
         values = dataclasses.asdict(self)
-        values["recipe"]["milestones"] = list(self.recipe.milestones)
+        for name in ("milestones", "betas"):
+            values["recipe"][name] = list(values["recipe"][name])
         return values
 
     @classmethod
@@ -104,6 +129,13 @@ class RunConfig:
             return cls(**values | {"recipe": Recipe(**values["recipe"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a run's configuration: {error}") from None
+
+
+def _number(name, value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf"):
+        raise ValueError(f"{name}={value!r}: it takes a number >= 0")
+    return float(value)
 
 
 def _integer(name, value, low):

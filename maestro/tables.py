@@ -5,6 +5,7 @@ Reads only; never trains. Means are over seeds, deviations are sample deviations
 """
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
@@ -218,7 +219,7 @@ def twins(records, others):
     """[(record, other)]: pairs of runs that differ in the method only."""
 
     def rest(record):
-        return {k: v for k, v in record["config"].items() if k != "method"}
+        return replace(RunConfig.from_dict(record["config"]), method="any")
 
     return [
         (record, other)

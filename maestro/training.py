@@ -6,6 +6,7 @@ a generator seeded by (seed, epoch), all other randomness is part of the state.
 """
 
 import hashlib
+import itertools
 import math
 import resource
 import subprocess
@@ -44,12 +45,16 @@ class Training:
         self.task = task or datasets.load(config.task, self.device)
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
-        model = MODELS[config.model](classes=self.task.classes)
+        model = MODELS[config.model](classes=self.task.classes, **config.size)
         self.dense = methods.dense.costs(model, self.task.example).footprint({})
         model = self.method.prepare(model, self.task.example, self.generator)
-        self.model = model.to(self.device)
+        on_gpu = self.device.type == "cuda"
+        self.precision = "bfloat16" if on_gpu else "float32"
+        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        self.model = model.to(self.device, memory_format=layout)
         self.optimizer = make_optimizer(model.parameters(), config.recipe)
         self.epoch = self.step = 0  # epochs finished; steps done in this one
+        self.steps = 0  # since the start
         self.losses = []  # of the last steps, each times its examples
         self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0  # of this epoch
         self.history, self.ranks = [], [[0, self.method.ranks(model)]]
@@ -68,14 +73,12 @@ class Training:
 
         ``after_step`` is called between steps, when the state is consistent.
         """
-        recipe = self.config.recipe
-        set_lr(self.optimizer, lr_at(recipe, self.epoch))
         ranks = self.method.ranks(self.model)
         started = time.perf_counter()
         self.model.train()
-        for batch in self.task.batches(recipe.batch_size, self._order()):
-            loss, count = self._train_step(batch)
-            self.losses.append(loss * count)
+        for batch in self._batches():
+            loss_sum, count = self._train_step(batch)
+            self.losses.append(loss_sum)
             self.examples += count
             self.step += 1
             if len(self.losses) == 100:  # seldom: on a GPU it waits for the device
@@ -92,26 +95,35 @@ class Training:
     def evaluate(self):
         """The task's figures for the network as it is now, batch norm recalibrated."""
         if self.method.recalibrates:
-            recalibrate(self.model, self.task, self.config.recipe.batch_size)
+            with self._autocast():
+                recalibrate(self.model, self.task, self.config.recipe.batch_size)
         self.model.eval()
-        return self.task.evaluate(self.model)
+        with self._autocast():
+            return self.task.evaluate(self.model)
+
+    def _batches(self):
+        """What is left of this epoch's batches."""
+        seed = _seed(self.config.seed, f"order {self.epoch}")
+        return self.task.epoch(self.config.recipe.batch_size, seed, self.step)
 
     def _train_step(self, batch):
+        recipe = self.config.recipe
+        set_lr(self.optimizer, lr_at(recipe, self.epoch, self.steps))
         with self.method.step():
-            loss, count = self.task.loss(self.model, batch)
+            with self._autocast():
+                loss, loss_sum, count = self.task.loss(self.model, batch)
             penalty = self.method.penalty(self.model)
             (loss if penalty is None else loss + penalty).backward()
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.detach(), count
+        self.steps += 1
+        return loss_sum, count
 
-    def _order(self):
-        """This epoch's order of examples, less the steps that are done."""
-        seed = _seed(self.config.seed, f"order {self.epoch}")
-        order = torch.randperm(
-            len(self.task), generator=torch.Generator().manual_seed(seed)
-        )
-        return order[self.step * self.config.recipe.batch_size :]
+    def _autocast(self):
+        reduced = self.precision != "float32"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
     def _add_losses(self):
         if self.losses:
@@ -130,7 +142,7 @@ class Training:
         train_params, train_macs = self.method.training_cost(ranks)
         self.history.append(
             {
-                "lr": lr_at(self.config.recipe, self.epoch),
+                "lr": self.optimizer.param_groups[0]["lr"],
                 "train_loss": self.loss_sum / self.examples,
                 **tested,
                 "params": shipped.params,
@@ -200,14 +212,23 @@ class Training:
             "ranks": self.ranks,
             "final": final,
             "best": {"test_accuracy": best},
-            "ran_on": ran_on(self.device)
+            "ran_on": ran_on(self.device, self.precision)
             | {"wall_seconds": round(sum(line["seconds"] for line in self.history), 1)},
             "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
             "studies": {},
         }
 
 
-_PLAIN = ("epoch", "step", "loss_sum", "examples", "seconds", "history", "ranks")
+_PLAIN = (
+    "epoch",
+    "step",
+    "steps",
+    "loss_sum",
+    "examples",
+    "seconds",
+    "history",
+    "ranks",
+)
 
 
 def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
@@ -282,18 +303,22 @@ def weights_path(config) -> Path:
 
 
 def make_optimizer(parameters, recipe):
-    """SGD as the recipe says; fused, which is one kernel for all parameters."""
-    return torch.optim.SGD(
-        parameters,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    """The recipe's optimiser; fused, which is one kernel for all parameters."""
+    decay = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "adam":
+        betas, eps = recipe.betas, recipe.adam_eps
+        return torch.optim.Adam(parameters, betas=betas, eps=eps, **decay)
+    return torch.optim.SGD(parameters, momentum=recipe.momentum, **decay)
 
 
-def lr_at(recipe, epoch):
-    """The learning rate of ``epoch`` (0-based): divided at each milestone reached."""
+def lr_at(recipe, epoch, step=0):
+    """The learning rate of one step.
+
+    epoch: how many have finished; step: how many since the start of the training.
+    """
+    if recipe.schedule == "inverse_sqrt":
+        n = (step + 1) / recipe.warmup
+        return recipe.lr * min(n, n**-0.5)
     return recipe.lr * recipe.lr_decay ** sum(epoch >= m for m in recipe.milestones)
 
 
@@ -319,8 +344,7 @@ def recalibrate(model, task, batch_size, batches=200):
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
     model.train()
-    order = torch.arange(len(task))[: batches * batch_size]
-    for inputs, _ in task.batches(batch_size, order):
+    for inputs, _ in itertools.islice(task.epoch(batch_size, seed=0), batches):
         model(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -345,7 +369,7 @@ def pick_device(device):
     return device
 
 
-def ran_on(device):
+def ran_on(device, precision):
     """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -356,7 +380,7 @@ def ran_on(device):
     return {
         "device": name,
         "threads": torch.get_num_threads(),
-        "precision": "float32",
+        "precision": precision,
         "torch": torch.__version__.split("+")[0],
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),

@@ -53,19 +53,20 @@ class TranslationTask:
     def __len__(self):
         return len(self.lengths)
 
-    def batches(self, batch_size, order, done=0):
-        """(source, target) batches of similar lengths; the first ``done`` left out.
+    def epoch(self, batch_size, seed, done=0):
+        """(source, target) batches of one pass, the first ``done`` left out.
 
-        Pools of a hundred batches, in ``order``, are sorted by length and dealt out;
-        the batches are then taken in an order that ``order`` decides too.
+        Of similar lengths: pools of a hundred batches, in an order that ``seed``
+        decides, are sorted by length and dealt out in an order that it decides too.
         """
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=generator)
         batches = []
         for pool in order.split(100 * batch_size):
             by_length = pool[self.lengths[pool].sort(stable=True).indices]
             batches += by_length.split(batch_size)
-        shuffle = torch.Generator().manual_seed(int(order[0]))
         source, target = self.pairs["train"]
-        for i in torch.randperm(len(batches), generator=shuffle)[done:].tolist():
+        for i in torch.randperm(len(batches), generator=generator)[done:].tolist():
             picked = batches[i].to(source.device)
             yield _trimmed(source[picked]), _trimmed(target[picked])
 

@@ -31,6 +31,7 @@ OTHER = {
     "options": {"lambda_gl": 16e-5},
     "seed": 1,
     "scale": "tiny",
+    "size": {"width": 8},
 }
 OTHER_RECIPE = {
     "epochs": 21,
@@ -41,6 +42,11 @@ OTHER_RECIPE = {
     "weight_decay": 1e-4,
     "milestones": (5,),
     "lr_decay": 0.5,
+    "schedule": "inverse_sqrt",
+    "warmup": 10,
+    "betas": (0.9, 0.98),
+    "adam_eps": 1e-9,
+    "clip": 0.25,
 }
 
 
@@ -53,7 +59,7 @@ def test_the_id_changes_with_every_field(name):
 @pytest.mark.parametrize("name", [f.name for f in fields(Recipe)])
 def test_the_id_changes_with_every_field_of_the_recipe(name):
     recipe = replace(RECIPE)
-    object.__setattr__(recipe, name, OTHER_RECIPE[name])  # "adam" is yet to come
+    object.__setattr__(recipe, name, OTHER_RECIPE[name])  # alone, fitting or not
     assert replace(RUN, recipe=recipe).id != RUN.id
 
 

@@ -18,8 +18,8 @@ from maestro.datasets import DataError, Source
 
 def test_the_digits_are_as_they_should_be(digits):
     (images, labels), (test_images, _) = digits.train, digits.test
-    assert images.shape == (1437, 1, 28, 28) and test_images.shape == (360, 1, 28, 28)
-    assert images.dtype == torch.float32 and images.is_contiguous()
+    assert images.shape == (1437, 28, 28, 1) and test_images.shape == (360, 28, 28, 1)
+    assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64 and labels.unique().tolist() == list(range(10))
     assert len(digits) == 1437 and digits.classes == 10
     assert digits.example.shape == (1, 1, 28, 28) and not digits.example.any()
@@ -31,7 +31,7 @@ def test_a_digit_is_tripled_framed_and_normalised(digits):
 
     raw = load_digits()
     # every fifth is a test image: the second training image is the third of all
-    image = digits.train[0][1, 0] * 0.3081 + 0.1307
+    image = digits.normalised(digits.train[0])[1, 0] * 0.3081 + 0.1307
     expected = torch.tensor(raw.images[2]) * 255 / 16
     assert digits.train[1][1] == raw.target[2]
     assert digits.test[1][1] == raw.target[5]
@@ -44,23 +44,60 @@ def test_a_digit_is_tripled_framed_and_normalised(digits):
 
 
 def test_the_real_mnist_is_as_it_should_be(mnist):
-    assert mnist.train[0].shape == (60_000, 1, 28, 28)
-    assert mnist.test[0].shape == (10_000, 1, 28, 28)
+    assert mnist.train[0].shape == (60_000, 28, 28, 1)
+    assert mnist.test[0].shape == (10_000, 28, 28, 1)
     assert mnist.fingerprint == datasets.MNIST_FINGERPRINT
     assert mnist.train[1][:5].tolist() == [5, 0, 4, 1, 9]
-    assert abs(mnist.train[0].mean()) < 1e-3 and abs(mnist.train[0].std() - 1) < 1e-3
+    x = mnist.normalised(mnist.train[0])
+    assert abs(x.mean()) < 1e-3 and abs(x.std() - 1) < 1e-3
 
 
-def test_batches_follow_the_order_and_leave_nothing_out(few_digits):
-    order = torch.randperm(150)
-    batches = list(few_digits.batches(64, order))
+def test_an_epoch_leaves_nothing_out_in_an_order_of_its_own(few_digits):
+    batches = list(few_digits.epoch(64, seed=1))
     assert [len(labels) for _, labels in batches] == [64, 64, 22]
-    assert torch.equal(torch.cat([x for x, _ in batches]), few_digits.train[0][order])
+    seen, whole = torch.cat([x for x, _ in batches]), few_digits.train[0]
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(seen, few_digits.normalised(whole[order]))
     assert torch.equal(torch.cat([y for _, y in batches]), few_digits.train[1][order])
+    other = next(few_digits.epoch(64, seed=2))
+    assert not torch.equal(other[0], batches[0][0])
 
 
-def test_an_empty_order_makes_no_batch(few_digits):
-    assert list(few_digits.batches(64, torch.arange(0))) == []
+def test_an_epoch_is_taken_up_where_it_was(few_digits):
+    whole = list(few_digits.epoch(64, seed=1))
+    rest = list(few_digits.epoch(64, seed=1, done=2))
+    assert len(rest) == 1 and torch.equal(rest[0][0], whole[2][0])
+    assert list(few_digits.epoch(64, seed=1, done=3)) == []
+
+
+@pytest.fixture
+def little_pictures():
+    """8 pictures of 6x6 in 3 colours, no two pixels alike, framed by 2 for cropping."""
+    pixels = torch.arange(8 * 6 * 6 * 3).view(8, 6, 6, 3) % 251 + 1
+    arrays = {f"{split}_images": pixels.byte().numpy() for split in ("train", "test")}
+    arrays |= {f"{split}_labels": np.arange(8) for split in ("train", "test")}
+    return datasets.ImageTask(arrays, (0, 0, 0), (1, 1, 1), crop=2)
+
+
+def test_cropping_and_mirroring_are_those_of_one_image_at_a_time(little_pictures):
+    framed, labels = little_pictures.train
+    x, y = next(little_pictures.epoch(8, seed=3))
+    generator = torch.Generator().manual_seed(3)
+    order = torch.randperm(8, generator=generator)
+    down, right = torch.randint(5, (2, 8), generator=generator)
+    mirrored = torch.rand(8, generator=generator) < 0.5
+    assert mirrored.any() and not mirrored.all()
+    for i, picked in enumerate(order.tolist()):
+        top, left = down[picked], right[picked]
+        crop = framed[picked, top : top + 6, left : left + 6].permute(2, 0, 1)
+        crop = crop.flip(2) if mirrored[picked] else crop
+        assert torch.equal(x[i], crop / 255) and y[i] == labels[picked]
+
+
+def test_test_images_are_never_cropped(little_pictures):
+    assert little_pictures.test[0].shape == (8, 6, 6, 3)
+    assert little_pictures.train[0].shape == (8, 10, 10, 3)
+    assert little_pictures.example.shape == (1, 3, 6, 6)
 
 
 def test_evaluation_counts_each_test_image_once(few_digits):
@@ -169,9 +206,10 @@ def test_what_is_fetched_is_what_is_loaded(server, tmp_path):
     assert prepared(None) == tmp_path / "mnist.npz"
     assert datasets.available("mnist")
     task = datasets.load("mnist")
-    images = torch.from_numpy(server.arrays["train_images"]).permute(0, 3, 1, 2)
-    expected = (images / 255 - 0.1307) / 0.3081
-    assert torch.allclose(task.train[0], expected, atol=1e-6)
+    images = torch.from_numpy(server.arrays["train_images"])
+    assert torch.equal(task.train[0], images)
+    expected = (images.permute(0, 3, 1, 2) / 255 - 0.1307) / 0.3081
+    assert torch.allclose(task.normalised(task.train[0]), expected, atol=1e-6)
     assert task.test[1].tolist() == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
 

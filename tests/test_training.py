@@ -1,6 +1,5 @@
 """One loop: it learns, it can be killed at any moment, and it ends when it must."""
 
-import copy
 import json
 import math
 import multiprocessing
@@ -131,7 +130,7 @@ def test_the_training_loss_is_the_mean_over_all_examples(few_digits, digits_conf
     config = digits_config("dense", epochs=1, batch_size=1, lr=0)
     images, labels = few_digits.train
     run = Training(config, task=few_digits)
-    loss = F.cross_entropy(run.model(images), labels).item()
+    loss = F.cross_entropy(run.model(few_digits.normalised(images)), labels).item()
     run.load_state_dict(state_after(config, few_digits, 130))  # 100 of them added up
     run_to_the_end(run)
     assert run.history[0]["train_loss"] == pytest.approx(loss, rel=1e-5)
@@ -306,7 +305,8 @@ def test_mnist_is_learnt(mnist, folders):
     with pytest.raises(Interrupted):
         run.run_epoch(after_step)
     images, labels = (tensor[:1000] for tensor in mnist.test)
-    right = (run.model.eval()(images).argmax(1) == labels).float().mean()
+    logits = run.model.eval()(mnist.normalised(images))
+    right = (logits.argmax(1) == labels).float().mean()
     assert right > 0.6
 
 
@@ -423,17 +423,16 @@ class Normed(nn.Module):
 
 
 def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits):
-    task = copy.copy(few_digits)
-    task.train = task.train[0].double(), task.train[1]
-    net = Normed().double().eval()
+    net = Normed().eval()
     net.first.running_mean.fill_(7.0)
-    training.recalibrate(net, task, batch_size=30, batches=3)
+    training.recalibrate(net, few_digits, batch_size=30, batches=3)
     with torch.no_grad():
-        batches = [net.conv(x) for x in task.train[0][:90].split(30)]
+        taken = list(few_digits.epoch(30, seed=0))[:3]
+        batches = [net.conv(x) for x, _ in taken]
         mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
         var = torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0)
-        assert torch.allclose(net.first.running_mean, mean, rtol=1e-9)
-        assert torch.allclose(net.first.running_var, var, rtol=1e-9)
+        assert torch.allclose(net.first.running_mean, mean, rtol=1e-4)
+        assert torch.allclose(net.first.running_var, var, rtol=1e-4)
     assert net.first.num_batches_tracked == 3
     assert (net.first.momentum, net.second.momentum) == (0.3, 0.1)
 
@@ -494,7 +493,7 @@ def test_a_device_that_is_not_there_is_told():
 
 
 def test_a_record_says_what_it_ran_on():
-    machine = training.ran_on(torch.device("cpu"))
+    machine = training.ran_on(torch.device("cpu"), "float32")
     assert machine["device"] == "CPU" and machine["threads"] == 1
     assert machine["torch"] == torch.__version__.split("+")[0]
     assert machine["peak_memory"] > 10_000_000 and math.isfinite(machine["peak_memory"])
