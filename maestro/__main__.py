@@ -44,6 +44,7 @@ def _campaign(commands):
     command.add_argument("--only", default="", help="part of a run's description")
     command.add_argument("--workers", type=int, default=1)
     command.add_argument("--device", default="auto")
+    command.add_argument("--budget-minutes", type=float, help="stop when it is over")
     command.set_defaults(do=_do_campaign)
 
 
@@ -61,7 +62,7 @@ def _do_campaign(args):
             print(config.id, campaign.describe(config))
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
-    campaign.run(configs, args.device, args.workers)
+    campaign.run(configs, args.device, args.workers, minutes=args.budget_minutes)
     deploy.study(configs, args.device)
 
 

@@ -39,6 +39,51 @@ def lenet_digits(lambdas=(0.0, 1e-3), seeds=(0,), epochs=0):
     return _grid("digits", "lenet", DIGITS, lambdas, seeds, epochs)
 
 
+# App. D.3, and two shorter scales. "short" is the full network for a tenth of the
+# epochs at ten times the learning rate, which keeps lambda_gl times the sum of learning
+# rates, and so the paper's grid of lambda_gl. "laptop" is an eighth of the width for a
+# few epochs; its lasso acts for less long on fewer columns: its lambda_gl are larger.
+# The threshold goes with the learning rate (see the chapter on LeNet).
+CIFAR = {
+    "paper": Recipe(300, 128, 0.01, weight_decay=1e-4, milestones=(150, 250)),
+    "short": Recipe(30, 128, 0.1, weight_decay=1e-4, milestones=(15, 25)),
+    "laptop": Recipe(8, 128, 0.1, weight_decay=1e-4, milestones=(4, 7)),
+}
+CIFAR_LAMBDAS = {
+    "paper": (0.0, *(4e-6 * 2**k for k in range(9))),
+    "short": (0.0, *(4e-6 * 2**k for k in range(9))),
+    "laptop": (0.0, 1e-3, 4e-3),
+}
+CIFAR_WIDTH = {"paper": {}, "short": {}, "laptop": {"width": 8}}
+CIFAR_EPS = {"paper": 1e-7, "short": 1e-5, "laptop": 1e-5}
+
+
+def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
+    """Table 12 and the ResNet-18 panels of Figs. 4, 8-10, 12 and 13."""
+    return _cifar("resnet18", scale, lambdas, seeds, epochs)
+
+
+def vgg19_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
+    """Table 13 and the VGG-19 panels of Figs. 8-10, 12 and 13."""
+    # Table 13 ends one lambda_gl before Table 12
+    lambdas = lambdas or CIFAR_LAMBDAS[scale][:9]
+    return _cifar("vgg19", scale, lambdas, seeds, epochs)
+
+
+def _cifar(model, scale, lambdas, seeds, epochs):
+    return _grid(
+        "cifar10",
+        model,
+        CIFAR[scale],
+        lambdas or CIFAR_LAMBDAS[scale],
+        seeds,
+        epochs,
+        eps_ps=CIFAR_EPS[scale],
+        scale=scale,
+        size=CIFAR_WIDTH[scale],
+    )
+
+
 def lenet_mnist_batch_128(lambdas=(16e-5, 64e-5), seeds=(0,)):
     """The batch size that the authors' code defaults to, for comparison."""
     recipe = replace(LENET, batch_size=128)
@@ -59,21 +104,24 @@ def _grid(
     epochs=0,
     methods=("dense", "maestro"),
     eps_ps=1e-7,
+    scale="paper",
+    size=None,
 ):
     """For each seed, each method at each lambda_gl (the dense one has none)."""
-    scale = "paper"
     if epochs and epochs != recipe.epochs:
-        recipe, scale = replace(recipe, epochs=epochs), f"{epochs} epochs"
+        recipe, scale = replace(recipe, epochs=epochs), f"{scale}, {epochs} epochs"
     configs = []
     for seed in seeds:
         for method in methods:
             grid = [
-                {"lambda_gl": value, "eps_ps": eps_ps, "sampler": "pair"}
+                {"lambda_gl": float(value), "eps_ps": eps_ps, "sampler": "pair"}
                 for value in lambdas
             ]
             for options in [{}] if method == "dense" else grid:
                 configs.append(
-                    RunConfig(task, model, method, recipe, options, seed, scale)
+                    RunConfig(
+                        task, model, method, recipe, options, seed, scale, size or {}
+                    )
                 )
     return configs
 

@@ -298,6 +298,15 @@ def checkpoint_path(config) -> Path:
     return CACHE / "checkpoints" / f"{config.id}.pt"
 
 
+def epochs_done(config):
+    """How many epochs the run's checkpoint has finished; 0 without a readable one."""
+    try:  # mapped, not read: the weights are not wanted
+        state = torch.load(checkpoint_path(config), mmap=True, weights_only=True)
+        return state["epoch"]
+    except Exception:  # not there, or damaged, which `resume` will tell
+        return 0
+
+
 def weights_path(config) -> Path:
     return CACHE / "weights" / f"{config.id}.pt"
 
@@ -369,16 +378,21 @@ def pick_device(device):
     return device
 
 
+def device_name(device):
+    """'CPU', or the model of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type.upper()
+
+
 def ran_on(device, precision):
     """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
         peak = torch.cuda.max_memory_allocated(device)
     else:
-        name = device.type.upper()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "device": name,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "torch": torch.__version__.split("+")[0],
