@@ -176,7 +176,11 @@ def _run_row(row):
         return "–" if empty else form.format(value)
 
     what = [text("model") + " on " + text("task"), text("method")]
-    for name, form in (("lambda_gl", "λ = {:g}"), ("batch_size", "batch {}")):
+    for name, form in (
+        ("lambda_gl", "λ = {:g}"),
+        ("eps_ps", "ε = {:g}"),
+        ("batch_size", "batch {:g}"),
+    ):
         what.append(text(name, form))
     if row.get("sampler", "pair") != "pair":
         what.append(text("sampler", "sampler {}"))

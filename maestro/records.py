@@ -119,6 +119,7 @@ def row(record):
         **{name: getattr(config, name) for name in asked},
         **config.options,
         "epochs": config.recipe.epochs,
+        "batch_size": config.recipe.batch_size,
         "status": record["status"],
         **record["final"],
         "dense_params": record["dense"]["params"],

@@ -111,6 +111,23 @@ def footprint_table(records, paper, lambdas):
     return table
 
 
+def headline(records, paper, lambdas):
+    """The README's table: accuracy and parameters, the paper's beside ours, Markdown.
+
+    records: of one threshold; lambdas: the rows wanted besides the dense one.
+    """
+    table = footprint_table(records, paper, lambdas)
+    columns = [
+        (name, where)
+        for name in ("accuracy (%)", "parameters")
+        for where in ("paper", "here")
+    ]
+    lines = [["LeNet on MNIST", *(f"{name}, {where}" for name, where in columns)]]
+    lines.append(["---"] * len(lines[0]))
+    lines += [[name, *(row[c] for c in columns)] for name, row in table.iterrows()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def variant_name(lambda_gl):
     """'dense', or lambda_gl as the paper writes it: 'λ = 16e-5', not 0.00016."""
     if math.isnan(lambda_gl):

@@ -5,8 +5,8 @@ notebook shows it once.
 """
 
 from .runs import (
-    accuracy_against,
     convergence,
+    error_against,
     layer_ranks,
     mask_and_cut,
     rank_progression,
@@ -24,7 +24,7 @@ from .theory import (
 )
 
 __all__ = [
-    "accuracy_against",
+    "error_against",
     "angles",
     "convergence",
     "excess_decay",

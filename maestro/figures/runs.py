@@ -92,28 +92,36 @@ def convergence(series):
     return fig
 
 
-def accuracy_against(series, xlabel, note=()):
-    """Figs. 12, 13: accuracy against parameters or MACs, a point a variant.
+def error_against(series, xlabel, note=()):
+    """Figs. 12, 13 as test error (100 % less accuracy) against parameters or MACs.
 
     series: [(label, x, accuracy %, deviation)]; each a line with error bars. note:
-    texts for the points of the first series.
+    texts for the points of the first series. Both axes are logarithmic: as accuracies
+    the interesting points lie on top of each other.
     """
-    with sheet(1, 3.6) as (fig, ax):
+    with sheet(1, 3.8) as (fig, ax):
         if not any(len(x) for _, x, _, _ in series):
             return missing(fig, ax)
         for (label, x, y, std), color in zip(series, PALETTE, strict=False):
             order = np.argsort(x)
             x, y, std = (np.asarray(v, float)[order] for v in (x, y, std))
-            ax.errorbar(
-                x, y, std, fmt="o-", color=color, ms=5, lw=1.3, capsize=2, label=label
+            style = {"color": color, "ms": 5, "lw": 1.3, "capsize": 2}
+            ax.errorbar(x, 100 - y, std, fmt="o-", label=label, **style)
+        ax.set(xlabel=xlabel, ylabel="test error (%)", xscale="log", yscale="log")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
+            axis.set_minor_formatter(mpl.ticker.NullFormatter())
+        for text, x, y in zip(note, series[0][1], series[0][2], strict=False):
+            ax.annotate(
+                text,
+                (x, 100 - y),
+                (-5, -6),
+                textcoords="offset points",
+                ha="right",
+                va="top",
             )
-        ax.set(xlabel=xlabel, ylabel="test accuracy (%)", xscale="log")
-        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
-        ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-        first = series[0]
-        for text, x, y in zip(note, first[1], first[2], strict=False):
-            ax.annotate(text, (x, y), (4, -11), textcoords="offset points", fontsize=9)
+        ax.margins(0.18, 0.12)
         fig.legend(loc="outside upper left", ncols=len(series))
     return fig
 

@@ -1,0 +1,11 @@
+"""The README's table is what the records give, to the letter."""
+
+from maestro import experiments, records, tables
+from maestro.config import ROOT
+
+
+def test_the_table_is_computed_from_the_records():
+    runs = tables.by_threshold(records.find(experiments.lenet_mnist()))[1e-5]
+    lambdas = (0.0, 16e-5, 64e-5, 256e-5)
+    expected = tables.headline(runs, tables.paper_table(11), lambdas)
+    assert expected in (ROOT / "README.md").read_text("utf-8")
