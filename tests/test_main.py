@@ -70,10 +70,10 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     given = []
     runs = [digits_config("dense"), digits_config("maestro")]
     monkeypatch.setattr(experiments, "every_run", lambda: runs)
-    monkeypatch.setattr(campaign, "run", lambda *words: given.append(words))
+    monkeypatch.setattr(campaign, "run", lambda *a, **more: given.append((a, more)))
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
-    assert main(words) == 0
-    assert given == [([runs[1]], "cpu", 2)]
+    assert main([*words, "--budget-minutes", "9"]) == 0
+    assert given == [(([runs[1]], "cpu", 2), {"minutes": 9.0})]
 
 
 def test_campaign_without_its_data_says_how_to_get_them(wrong):

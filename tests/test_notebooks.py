@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from maestro import parameters
+from maestro import notebooks, parameters
 from maestro.config import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -45,10 +45,11 @@ def test_executed_in_order_without_errors(notebook):
 def test_is_a_chapter_not_a_program(notebook):
     """Length, prose, definitions, kernel: the habits of the house."""
     code, prose = cells(notebook, "code"), cells(notebook, "markdown")
-    assert 15 <= len(code) + len(prose) <= 40
+    assert 15 <= len(code) + len(prose) <= 32
     text = "\n".join(source(c) for c in prose)
     program = "\n".join(source(c) for c in code)
-    assert len(text) > len(program), "more prose than code"
+    if notebook.stem != "00_quickstart":  # there the code is what it is about
+        assert len(text) > len(program), "more prose than code"
     definitions = [n for n in ast.walk(ast.parse(program)) if _is_definition(n)]
     assert len(definitions) <= 2
     assert source(prose[0]).startswith("# ")
@@ -141,3 +142,20 @@ def test_an_unchanged_copy_passes_nbval(tmp_path):
     copy.write_text((ROOT / "notebooks" / copy.name).read_text("utf-8"), "utf-8")
     result = nbval(copy)
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "shown"),
+    [
+        ("00_quickstart", ["epochs=2", "lambdas=0"], "smaller where the lasso is on"),
+        ("01_svd_recovery", ["steps=300"], ""),
+        ("05_theorem", ["problems=10", "seed=3"], ""),
+        ("10_lenet_mnist", ["seeds=1", "lambdas=16e-5,64e-5"], "5 of 5 runs have"),
+        ("10_lenet_mnist", ["seeds=77"], "not run yet"),
+    ],
+)
+def test_runs_with_other_parameters(name, words, shown, tmp_path):
+    out = notebooks.run(name, words, tmp_path / "out.ipynb")
+    text = out.read_text("utf-8")
+    assert shown in text and '"output_type": "error"' not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
