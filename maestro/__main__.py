@@ -67,13 +67,18 @@ def _do_campaign(args):
 
 
 def _records(commands):
-    command = commands.add_parser("records", help="list and verify the run records")
+    command = commands.add_parser(
+        "records", help="list and verify the run records, or compare two"
+    )
+    command.add_argument("ids", nargs="*", help="two ids: say what differs")
     command.set_defaults(do=_do_records)
 
 
 def _do_records(args):
     from . import records
 
+    if args.ids:
+        return _compare(args.ids)
     good, bad = records.read_all()
     for record in good.values():
         row = records.row(record)
@@ -86,6 +91,17 @@ def _do_records(args):
         print(f"damaged: {problem}", file=sys.stderr)
     print(f"{len(good)} good records, {len(bad)} damaged")
     return int(bool(bad))
+
+
+def _compare(ids):
+    from . import records
+
+    if len(ids) != 2:
+        raise ValueError(f"{len(ids)} ids given; name two to compare them")
+    for name, one, other in records.compare(
+        *(records.read(records.path_of(run_id)) for run_id in ids)
+    ):
+        print(f"{name}: {one} | {other}")
 
 
 def _data(commands):

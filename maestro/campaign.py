@@ -59,12 +59,16 @@ def run(configs, device="auto", workers=1, folder=None, progress=True, minutes=N
 
 
 def describe(config):
-    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'."""
+    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
+
+    The scale is said where it is not the paper's.
+    """
     options = " ".join(
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in config.options.items()
     )
-    words = (f"{config.model}/{config.task}", config.method, options)
+    scale = "" if config.scale == "paper" else config.scale
+    words = (f"{config.model}/{config.task}", scale, config.method, options)
     return " ".join(w for w in words if w) + f" seed {config.seed}"
 
 

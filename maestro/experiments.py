@@ -50,11 +50,9 @@ CIFAR = {
     "short": Recipe(30, 128, 0.1, weight_decay=1e-4, milestones=(15, 25)),
     "laptop": Recipe(8, 128, 0.1, weight_decay=1e-4, milestones=(4, 7)),
 }
-CIFAR_LAMBDAS = {
-    "paper": (0.0, *(4e-6 * 2**k for k in range(9))),
-    "short": (0.0, *(4e-6 * 2**k for k in range(9))),
-    "laptop": (2e-4, 8e-4),
-}
+# rounded, so that each is the number that its decimals say
+CIFAR_GRID = (0.0, *(round(4e-6 * 2**k, 9) for k in range(9)))
+CIFAR_LAMBDAS = {"paper": CIFAR_GRID, "short": CIFAR_GRID, "laptop": (2e-4, 8e-4)}
 CIFAR_WIDTH = {"paper": {}, "short": {}, "laptop": {"width": 8}}
 CIFAR_EPS = {"paper": 1e-7, "short": 1e-5, "laptop": 1e-5}
 
@@ -138,7 +136,11 @@ EXPERIMENTS = {
 }
 
 
-NOTEBOOKS = {"10_lenet_mnist": lenet_mnist}
+NOTEBOOKS = {
+    "10_lenet_mnist": lenet_mnist,
+    "11_resnet18_cifar10": resnet18_cifar10,
+    "12_vgg19_cifar10": vgg19_cifar10,
+}
 
 
 def for_notebook(name, **given):
@@ -149,7 +151,11 @@ def for_notebook(name, **given):
     if name not in NOTEBOOKS:
         raise ValueError(f"{name} has nothing to train")
     names = ("lambdas", "seeds", "epochs", "thresholds")
-    return NOTEBOOKS[name](**{key: given[key] for key in names if key in given})
+    grid = {key: given[key] for key in names if key in given}
+    sizes = (
+        [{"scale": scale} for scale in given["scales"]] if "scales" in given else [{}]
+    )
+    return [config for size in sizes for config in NOTEBOOKS[name](**grid, **size)]
 
 
 def every_run():

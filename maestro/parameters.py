@@ -94,6 +94,9 @@ KNOWN = {
     "thresholds": Parameter(
         float, "values of eps_ps, the importance to cut at", many=True, low=0
     ),
+    "scales": Parameter(
+        str, "sizes of the experiment", many=True, choices=("paper", "short", "laptop")
+    ),
     "train": Parameter(bool, "train the runs that have no record yet"),
     "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),
     "epochs": Parameter(int, "epochs of training; 0 keeps the recipe's", low=0),

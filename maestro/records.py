@@ -63,6 +63,8 @@ def write_whole(path, content):
 def read(path):
     """The record in ``path``. Raises RecordError, naming the file, if it is not one."""
     path = Path(path)
+    if not path.is_file():
+        raise RecordError(f"{path.name}: there is no such record in {path.parent.name}")
     try:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -108,6 +110,30 @@ def load(folder=None):
     for problem in bad.values():
         warnings.warn(f"left out: {problem}", stacklevel=2)
     return pd.DataFrame([row(record) for record in good.values()])
+
+
+def compare(one, other):
+    """What differs between two records: [(name, in one, in other), ...].
+
+    The configuration first, then the final figures, then what they ran on; fields of
+    one record only stand beside None.
+    """
+    parts = ("config", "status", "dense", "final", "ran_on", "data")
+    left, right = (_flat({k: r[k] for k in parts}) for r in (one, other))
+    names = [*left, *(name for name in right if name not in left)]
+    pairs = [(name, left.get(name), right.get(name)) for name in names]
+    return [(name, a, b) for name, a, b in pairs if a != b]
+
+
+def _flat(values, prefix=""):
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def row(record):

@@ -111,6 +111,29 @@ def footprint_table(records, paper, lambdas):
     return table
 
 
+def lambdas_of(configs):
+    """The values of lambda_gl that ``configs`` have, growing."""
+    return sorted({c.options["lambda_gl"] for c in configs if "lambda_gl" in c.options})
+
+
+def time_table(records):
+    """Measured seconds of training beside the MACs they should have saved, by variant.
+
+    Ratios are to the dense runs of the same records; without those there are none.
+    """
+    table = summary(records)
+    dense = table[table.method == "dense"].seconds
+    base = dense.iloc[0] if len(dense) else math.nan
+    ratios = {
+        "seconds": table.seconds.map("{:,.0f}".format),
+        "seconds, ratio to dense": (table.seconds / base).map(_ratio),
+        "MACs of a step, ratio to dense": table.train_macs_ratio.map(_ratio),
+        "on": _devices(records, table),
+    }
+    names = pd.Index(table.lambda_gl.map(variant_name), name="variant")
+    return pd.DataFrame(ratios).set_index(names)
+
+
 def headline(records, paper, lambdas):
     """The README's table: accuracy and parameters, the paper's beside ours, Markdown.
 
@@ -274,6 +297,22 @@ def _paper_cells(row):
         f"{row.train_macs_ratio:.2f}× / {row.train_params_ratio:.2f}×",
     )
     return dict(zip(FIGURES, cells, strict=True))
+
+
+def _ratio(value):
+    return "–" if math.isnan(value) else f"{value:.2f}×"
+
+
+def _devices(records, table):
+    """The devices that each variant of a `summary` ran on, in words."""
+    ran = {}
+    for record in records.values():
+        options = record["config"]["options"]
+        key = record["config"]["method"], options.get("lambda_gl", math.nan)
+        on = f"{record['ran_on']['device']}, {record['ran_on']['threads']} thread(s)"
+        ran.setdefault(str(key), set()).add(on)
+    keys = zip(table.method, table.lambda_gl, strict=True)
+    return [", ".join(sorted(ran[str(key)])) for key in keys]
 
 
 def _count(mean, std, ratio):

@@ -278,3 +278,12 @@ def test_load_gives_one_row_a_record(tmp_path, digits_config):
 
 def test_the_recorded_runs_of_the_book_are_all_good():
     assert records.read_all()[1] == {}
+
+
+def test_comparing_names_what_differs_and_nothing_else(digits_config):
+    one, other = made_up(digits_config()), made_up(digits_config("dense"), (1.0,) * 3)
+    told = {name: (a, b) for name, a, b in records.compare(one, other)}
+    assert told["config.method"] == ("maestro", "dense")
+    assert told["final.test_accuracy"] == (94.0, 1.0)
+    assert told["config.options.lambda_gl"][1] is None
+    assert "config.seed" not in told and records.compare(one, one) == []
