@@ -20,8 +20,14 @@ ORDER = """
     parameters
     torchvision_repair
     records
+    datasets.prepared
+    datasets.download
+    datasets.originals
+    datasets.images
+    datasets.corpus
+    datasets.translation
+    datasets.imagenet
     datasets
-    translation
     models.lenet
     models.vgg
     models.resnet
@@ -59,8 +65,8 @@ ORDER = """
     __main__
 """.split()
 
-HEAVY = """torchvision spacy IPython ipykernel jupyter_book papermill nbformat sklearn
-    pandas matplotlib playwright""".split()
+HEAVY = """torchvision spacy sacrebleu PIL IPython ipykernel jupyter_book papermill
+    nbformat sklearn pandas matplotlib playwright""".split()
 
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(

@@ -84,7 +84,7 @@ def test_campaign_without_its_data_says_how_to_get_them(wrong):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("data", "mnits"), "error: no data set 'mnits'; there is: mnist\n"),
+        (("data", "mnits"), "error: no data set 'mnits'; there is: mnist, "),
         (("campaign", "--only", "lent"), "error: --only 'lent': no run's description"),
         (
             ("campaign", "--workers", "0"),
@@ -150,4 +150,5 @@ def test_the_exit_status_reaches_the_shell():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error: no data set 'nosuch'; there is: mnist\n"
+    known = ", ".join(datasets.PREPARE)
+    assert done.stderr == f"error: no data set 'nosuch'; there is: {known}\n"

@@ -106,8 +106,11 @@ class Transformer(nn.Module):
             x = layer(x, mask)
         return x
 
-    def decode(self, target, memory, source):
-        """Logits (B, T, vocabulary), each position seeing the ones before it only."""
+    def decode(self, target, memory, source, last=False):
+        """Logits (B, T, vocabulary), each position seeing the ones before it only.
+
+        last: only those of the last position, (B, vocabulary).
+        """
         length = target.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=target.device)
         mask = (target != PAD)[:, None, None] & causal.tril()
@@ -115,6 +118,8 @@ class Transformer(nn.Module):
         x = self.norm_decoder(self._embed(target))
         for layer in self.decoder:
             x = layer(x, mask, memory, memory_mask)
+        if last:
+            x = x[:, -1]
         if self.tied:
             x = x * x.shape[-1] ** -0.5
         return self.output(x)

@@ -1,0 +1,189 @@
+"""Images as tensors on the device: whole data sets, cropped and mirrored there."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..config import data_folder
+from . import originals, prepared
+from .originals import fingerprint
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Classification:
+    """What all tasks on images and labels share: the loss and the figures.
+
+    A task has ``classes``, ``example``, `epoch` and `test_batches`, both of normalised
+    images. mean, std: per channel, of pixels in 0..1.
+    """
+
+    metric = "accuracy"  # in per cent, on the test set
+
+    def __init__(self, mean, std, device):
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=device)
+        self.std = torch.tensor(std, dtype=torch.float32, device=device)
+
+    def loss(self, model, batch):
+        """Mean cross-entropy of one batch, to descend on.
+
+        Returns (loss, its sum over examples, detached, how many examples).
+        """
+        images, labels = batch
+        loss = F.cross_entropy(model(images), labels)
+        return loss, loss.detach() * len(labels), len(labels)
+
+    @torch.no_grad()
+    def evaluate(self, model, batch_size=1000):
+        """{test_loss, test_accuracy (%)} of a model in evaluation mode."""
+        device, count = self.mean.device, 0
+        loss = torch.zeros((), dtype=torch.float64, device=device)
+        right = torch.zeros((), dtype=torch.int64, device=device)
+        for x, y in self.test_batches(batch_size):
+            logits = model(x).float()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+            right += (logits.argmax(1) == y).sum()
+            count += len(y)
+        return {
+            "test_loss": loss.item() / count,
+            "test_accuracy": 100 * right.item() / count,
+        }
+
+    def normalised(self, pixels):
+        """uint8 (B, H, W, C) -> float32 (B, C, H, W), by the data set's mean and std.
+
+        On a GPU the channels stay last in memory, as its convolutions like them best.
+        """
+        x = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        x = x.permute(0, 3, 1, 2)
+        return x if x.device.type == "cuda" else x.contiguous()
+
+
+class ImageTask(Classification):
+    """Images and labels of one data set, whole, on one device.
+
+    arrays: {train,test}_{images,labels}. mean, std: per channel, of pixels in 0..1.
+    crop: training images are cropped at random after framing by so many zero pixels,
+    and mirrored at random; 0 leaves them as they are.
+    example: one image of zeros (1, C, H, W), for counting. fingerprint: of the data.
+    """
+
+    def __init__(self, arrays, mean, std, device="cpu", crop=0):
+        super().__init__(mean, std, device)
+        self.fingerprint = fingerprint(arrays)
+        self.classes = int(arrays["train_labels"].max()) + 1
+        self.crop = crop
+        frame = ((0, 0), (crop, crop), (crop, crop), (0, 0))
+        images = {
+            "train": np.pad(arrays["train_images"], frame),
+            "test": arrays["test_images"],
+        }
+        for split, pixels in images.items():
+            labels = arrays[f"{split}_labels"].astype(np.int64)
+            both = torch.from_numpy(pixels), torch.from_numpy(labels)
+            setattr(self, split, tuple(part.to(device) for part in both))
+        _, height, width, channels = arrays["test_images"].shape
+        self.example = torch.zeros(1, channels, height, width)
+
+    def __len__(self):
+        return len(self.train[1])
+
+    def epoch(self, batch_size, seed, done=0):
+        """(images (B, C, H, W), labels (B,)) of one pass, the first ``done`` left out.
+
+        ``seed`` decides the order and the augmentation, so that a pass can be taken up
+        at any batch.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=generator)
+        device = self.train[1].device
+        moved = None
+        if self.crop:
+            sides = 2 * self.crop + 1
+            shifts = torch.randint(sides, (2, len(self)), generator=generator)
+            mirrored = torch.rand(len(self), generator=generator) < 0.5
+            moved = [part.to(device) for part in (*shifts, mirrored)]
+        order = order.to(device)
+        for start in range(done * batch_size, len(order), batch_size):
+            picked = order[start : start + batch_size]
+            yield self._images(picked, moved), self.train[1][picked]
+
+    def test_batches(self, batch_size):
+        """(images (B, C, H, W), labels (B,)) of the test set, as they are."""
+        images, labels = self.test
+        for x, y in zip(
+            images.split(batch_size), labels.split(batch_size), strict=True
+        ):
+            yield self.normalised(x), y
+
+    def _images(self, picked, moved):
+        """Training images, each cropped at its shift and mirrored, in one gather."""
+        images = self.train[0]
+        if moved is None:
+            return self.normalised(images[picked])
+        down, right, mirrored = (part[picked][:, None] for part in moved)
+        height, width = self.example.shape[2:]
+        rows = torch.arange(height, device=picked.device) + down  # (B, H)
+        columns = torch.arange(width, device=picked.device).expand(len(picked), -1)
+        columns = torch.where(mirrored, width - 1 - columns, columns) + right
+        taken = images[picked[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return self.normalised(taken)
+
+
+def mnist(device="cpu"):
+    """MNIST: 60,000 and 10,000 images (1, 28, 28); normalised by .1307, .3081."""
+    return ImageTask(
+        _read("mnist", originals.MNIST_FINGERPRINT), 0.1307, 0.3081, device
+    )
+
+
+def cifar10(device="cpu"):
+    """CIFAR-10: 50,000 and 10,000 images (3, 32, 32), cropped and mirrored.
+
+    Mean and deviation as in the authors' code; the deviations are those of images, and
+    a fifth below those of all pixels.
+    """
+    arrays = _read("cifar10", originals.CIFAR10_COPY)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    return ImageTask(arrays, mean, std, device, crop=4)
+
+
+def imagenette64(device="cpu"):
+    """Imagenette at 64 pixels: 9,469 and 3,925 images (3, 64, 64), of ten classes.
+
+    A stand-in for ImageNet-1k that trains in minutes. Where it is not prepared yet but
+    its pictures are in the data folder, it is made of them.
+    """
+    folder = data_folder()
+    if not (folder / "imagenette64.npz").is_file() and originals.imagenette_tree(
+        folder
+    ):
+        originals.prepare_imagenette64(progress=False)
+    arrays = _read("imagenette64")
+    return ImageTask(arrays, IMAGENET_MEAN, IMAGENET_STD, device, crop=8)
+
+
+def digits(device="cpu"):
+    """scikit-learn's 8x8 digits at 28x28, for training live without any download.
+
+    1,797 images, each pixel tripled and framed by 2; every fifth is a test image.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.kron(data.images, np.ones((3, 3))) * (255 / 16)
+    images = np.pad(images.round().astype(np.uint8), ((0, 0), (2, 2), (2, 2)))[
+        ..., None
+    ]
+    test = np.arange(len(images)) % 5 == 0
+    arrays = {
+        "train_images": images[~test],
+        "train_labels": data.target[~test],
+        "test_images": images[test],
+        "test_labels": data.target[test],
+    }
+    return ImageTask(arrays, 0.1307, 0.3081, device)
+
+
+def _read(name, sha256=None):
+    return prepared.read(data_folder() / f"{name}.npz", sha256, fingerprint)
