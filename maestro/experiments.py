@@ -52,7 +52,11 @@ CIFAR = {
 }
 # rounded, so that each is the number that its decimals say
 CIFAR_GRID = (0.0, *(round(4e-6 * 2**k, 9) for k in range(9)))
-CIFAR_LAMBDAS = {"paper": CIFAR_GRID, "short": CIFAR_GRID, "laptop": (2e-4, 8e-4)}
+CIFAR_LAMBDAS = {
+    "paper": CIFAR_GRID,
+    "short": CIFAR_GRID,
+    "laptop": (0.0, 2e-4, 8e-4),
+}
 CIFAR_WIDTH = {"paper": {}, "short": {}, "laptop": {"width": 8}}
 CIFAR_EPS = {"paper": 1e-7, "short": 1e-5, "laptop": 1e-5}
 
