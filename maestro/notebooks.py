@@ -127,6 +127,7 @@ def this_kernel(work):
     kernel = folder / "kernels" / "python3"
     kernel.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv.append("--log-level=ERROR")  # it warns of every start on stderr
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec), "utf-8")
     others = os.environ.get("JUPYTER_PATH")
