@@ -237,12 +237,9 @@ def for_notebook(name, **given):
 
 
 def every_run():
-    """All runs of all experiments, most wanted first; the paper's scale comes last."""
-    paper = [
-        *resnet18_cifar10(),
-        *vgg19_cifar10(),
-        *resnet50(),
-        *resnet50(partial=True),
-    ]
-    paper += [*transformer_multi30k("paper, code"), *transformer_multi30k()]
-    return [config for runs in EXPERIMENTS.values() for config in runs()] + paper
+    """All runs of all experiments, each once, most wanted first, paper scale last."""
+    configs = [config for runs in EXPERIMENTS.values() for config in runs()]
+    configs += [*resnet18_cifar10(), *vgg19_cifar10()]
+    configs += [*resnet50(), *resnet50(partial=True)]
+    configs += [*transformer_multi30k("paper, code"), *transformer_multi30k()]
+    return list({config.id: config for config in configs}.values())
