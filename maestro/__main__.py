@@ -1,7 +1,10 @@
 """The command line: python -m maestro COMMAND."""
 
 import argparse
+import os
 import sys
+
+from .distributed import is_main, joined
 
 
 def main(argv=None):
@@ -14,11 +17,23 @@ def main(argv=None):
     try:
         return args.do(args) or 0
     except KeyboardInterrupt:
-        print("stopped; what was trained so far is kept, run it again to go on")
+        if is_main():
+            print("stopped; what was trained so far is kept, run it again to go on")
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
+        _tell(error)
         return 2
+
+
+def _tell(error):
+    """One line. What all processes refuse alike is told by the first one alone."""
+    if is_main():
+        where = "error:"
+    elif isinstance(error, ValueError):
+        return
+    else:
+        where = f"error in process {os.environ['RANK']}:"
+    print(where, " ".join(str(error).split("\n")), file=sys.stderr)
 
 
 def _run(commands):
@@ -35,7 +50,8 @@ def _do_run(args):
     from .notebooks import run
 
     path = run(args.notebook, args.parameters, args.output)
-    print(f"written: {path}")
+    if path:
+        print(f"written: {path}")
 
 
 def _campaign(commands):
@@ -62,8 +78,11 @@ def _do_campaign(args):
             print(config.id, campaign.describe(config))
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
-    campaign.run(configs, args.device, args.workers, minutes=args.budget_minutes)
-    deploy.study(configs, args.device)
+    more = {"minutes": args.budget_minutes}
+    with joined(args.device) as group:
+        campaign.run(configs, args.device, args.workers, **more, group=group)
+    if group.main:
+        deploy.study(configs, args.device)
 
 
 def _records(commands):

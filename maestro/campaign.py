@@ -2,7 +2,8 @@
 
 Each run is a process of its own. A run is claimed by locking a file, which the system
 lets go of when the process ends, however it ends: two campaigns on one folder share
-the work, and a killed one blocks nobody.
+the work, and a killed one blocks nobody. Under torchrun one run after another has all
+the processes, and the first of them claims, decides and tells.
 """
 
 import fcntl
@@ -15,10 +16,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from . import datasets, records
 from .config import CACHE, RunConfig
+from .distributed import ALONE
 from .training import Interrupted, device_name, epochs_done, fit, pick_device
 
 
@@ -28,7 +30,15 @@ def missing(configs, folder=None):
     return list({c.id: c for c in configs if c.id not in found}.values())
 
 
-def run(configs, device="auto", workers=1, folder=None, progress=True, minutes=None):
+def run(
+    configs,
+    device="auto",
+    workers=1,
+    folder=None,
+    progress=True,
+    minutes=None,
+    group=ALONE,
+):
     """Train those of ``configs`` that have no record; returns {id: record} of all.
 
     workers: runs at the same time; on a CPU they share the cores evenly. minutes: a
@@ -37,7 +47,10 @@ def run(configs, device="auto", workers=1, folder=None, progress=True, minutes=N
     process has under way is left to it. Raises DataError before anything is
     trained if data is missing, and RuntimeError, naming the runs, if some failed (the
     others are finished and recorded first). SIGTERM is as Ctrl-C: KeyboardInterrupt,
-    after the runs under way have written their checkpoints.
+    after the runs under way have written their checkpoints. group: torchrun's
+    processes, all of which call this and train together; ``workers`` says nothing
+    then, and the first run that fails ends it all, because processes that wait for
+    each other do not agree on how to go on.
     """
     if type(workers) is not int or workers < 1:
         raise ValueError(f"workers={workers!r}: it takes an integer >= 1")
@@ -45,11 +58,13 @@ def run(configs, device="auto", workers=1, folder=None, progress=True, minutes=N
         raise ValueError(f"budget_minutes={minutes!r}: it takes a number > 0")
     deadline = None if minutes is None else time.time() + 60 * minutes
     pick_device(device)  # raises, saying what is wrong
-    todo = missing(configs, folder)
+    todo = group.broadcast(missing(configs, folder))
     for task in {config.task for config in todo}:
         if not datasets.available(task):
             datasets.load(task)  # raises, saying what to do
-    if todo:
+    if todo and group is not ALONE:
+        _run_together(todo, device, folder, progress, deadline, group)
+    elif todo:
         failed = _run_all(todo, device, workers, folder, progress, deadline)
         if failed:
             raise RuntimeError(
@@ -89,15 +104,16 @@ def claim(config):
 class Pace:
     """Seconds per epoch of each kind of run, learned from records and as they come.
 
-    A kind is a task, model, size and method at one device. What was never seen has no
-    expectation, and may be started: that is how it is learned.
+    A kind is a task, model, size and method at one device, or so many processes. What
+    was never seen has no expectation, and may be started: that is how it is learned.
     """
 
-    def __init__(self, device, folder=None):
+    def __init__(self, device, folder=None, processes=1):
         self.device, self.seconds = pick_device(device), {}
         name = device_name(self.device)
         for record in records.read_all(folder)[0].values():
-            if record["ran_on"]["device"] == name:
+            ran_on = record["ran_on"]
+            if (ran_on["device"], ran_on.get("processes", 1)) == (name, processes):
                 config = RunConfig.from_dict(record["config"])
                 for seconds in record["history"]["seconds"]:
                     self.note(config, seconds)
@@ -120,24 +136,16 @@ class Pace:
 
 def _run_all(todo, device, workers, folder, progress, deadline):
     """Train ``todo`` in a pool of processes; returns which failed and why, in words."""
-    from tqdm import tqdm
-
     workers = min(workers, len(todo))
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     epochs = context.Queue()
-    total = sum(config.recipe.epochs - epochs_done(config) for config in todo)
     failed, jobs, pace = [], {}, Pace(device, folder)
     given = (threads, epochs, deadline)
     with (
         _sigterm_as_interrupt(),
         ProcessPoolExecutor(workers, context, _start_worker, given) as pool,
-        tqdm(
-            total=total,
-            unit="epoch",
-            disable=None if progress else True,  # None: unless stderr is a terminal
-            smoothing=0.05,
-        ) as bar,
+        _bar(todo, progress) as bar,
     ):
         try:
             waiting, ended = list(todo), 0
@@ -178,12 +186,16 @@ def _listen(epochs, bar, pace):
     """Take in the epochs that workers report, for a fifth of a second."""
     try:
         while True:
-            config, words, count, seconds = epochs.get(timeout=0.2)
-            bar.update(count)
-            bar.set_postfix_str(words)
-            pace.note(config, seconds)
+            _take_in(epochs.get(timeout=0.2), bar, pace)
     except queue.Empty:
         pass
+
+
+def _take_in(epoch, bar, pace):
+    config, words, count, seconds = epoch
+    bar.update(count)
+    bar.set_postfix_str(words)
+    pace.note(config, seconds)
 
 
 def _outcome(job):
@@ -193,7 +205,10 @@ def _outcome(job):
         return "out of time; its checkpoint is written"
     if error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
-    record = job.result()
+    return _result(job.result())
+
+
+def _result(record):
     if record is None:
         return "left to the process that has it under way"
     final, seconds = record["final"], record["ran_on"]["wall_seconds"]
@@ -201,6 +216,62 @@ def _outcome(job):
         f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters, "
         f"{seconds:.0f} s" + (", diverged" if record["status"] == "diverged" else "")
     )
+
+
+def _run_together(todo, device, folder, progress, deadline, group):
+    """Train ``todo`` here, one after another, each in all processes of ``group``."""
+    global _note, _deadline
+    _deadline, waiting = deadline, list(todo)
+    pace = Pace(device, folder, group.world)
+    shown = progress and group.main
+    with _signals_stop(), _bar(todo, shown) as bar:
+
+        def _note(epoch):
+            _take_in(epoch, bar, pace)
+
+        def tell(words):
+            if shown and bar.disable:
+                print(words, file=sys.stderr, flush=True)
+
+        while config := group.broadcast(_fitting(waiting, 1, pace, deadline)):
+            [config] = config
+            waiting.remove(config)
+            told = f"[{len(todo) - len(waiting)}/{len(todo)}] {describe(config)}: "
+            try:
+                tell(told + _result(_run_one(config, device, folder, group)))
+            except Interrupted:
+                tell(told + "stopped; its checkpoint is written")
+                break
+            except Exception as error:
+                raise RuntimeError(f"{describe(config)}: {error}") from error
+        if group.any(_stopped.is_set()):
+            raise KeyboardInterrupt
+    if waiting and shown:
+        print(f"{len(waiting)} runs were not started: no time", file=sys.stderr)
+
+
+def _bar(todo, shown):
+    """A bar of all epochs that ``todo`` has left, if stderr is a terminal."""
+    from tqdm import tqdm
+
+    total = sum(config.recipe.epochs - epochs_done(config) for config in todo)
+    disable = None if shown else True  # None: unless stderr is a terminal
+    return tqdm(total=total, unit="epoch", disable=disable, smoothing=0.05)
+
+
+@contextmanager
+def _signals_stop():
+    """Within it SIGTERM and Ctrl-C are noted, for the processes to agree on the end."""
+    _stopped.clear()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: _stopped.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -216,18 +287,18 @@ def _sigterm_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
-# ---------------------------------------------------------------- in a worker
+# ---------------------------------------------------------------- where it trains
 
 _stopped = threading.Event()  # the parent asked for checkpoints and an end
-_epochs = None  # the queue for (config, words, epochs done, seconds of the last)
+_note = None  # takes (config, words, epochs done, seconds of the last)
 _deadline = None  # time.time() at which the budget is over
 
 
 def _start_worker(threads, epochs, deadline):
-    global _epochs, _deadline
+    global _note, _deadline
     import torch
 
-    _epochs, _deadline = epochs, deadline
+    _note, _deadline = epochs.put, deadline
     epochs.cancel_join_thread()  # what nobody reads any more must not hold it up
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -241,14 +312,17 @@ def _end_with_parent():
     os._exit(1)
 
 
-def _run_one(config, device, folder):
-    """Train one run and return its record; None if another process has it."""
-    if _time_to_stop():
+def _run_one(config, device, folder, group=ALONE):
+    """Train one run and return its record; None if another process has it.
+
+    Of a group, the first process claims and looks.
+    """
+    if group.any(_time_to_stop()):
         raise Interrupted(config.id)
-    with claim(config) as free:
-        if not free:
+    with claim(config) if group.main else nullcontext() as free:
+        if not group.broadcast(free):
             return None
-        found = records.find([config], folder)
+        found = group.broadcast(records.find([config], folder))
         if found:  # another process had it when this one made its list
             return found[config.id]
         told = epochs_done(config)
@@ -257,10 +331,11 @@ def _run_one(config, device, folder):
             nonlocal told
             last = training.history[-1]
             words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
-            _epochs.put((config, words, training.epoch - told, last["seconds"]))
+            _note((config, words, training.epoch - told, last["seconds"]))
             told = training.epoch
 
-        return fit(config, device, report=report, stop=_time_to_stop, folder=folder)
+        ask = {"report": report, "stop": _time_to_stop}
+        return fit(config, device, **ask, folder=folder, group=group)
 
 
 def _time_to_stop():

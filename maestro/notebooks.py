@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import campaign, experiments, parameters
 from .config import ROOT
+from .distributed import is_main, joined
 from .records import write_whole
 
 BUILD = ROOT / "_build"
@@ -31,7 +32,8 @@ def run(notebook, words=(), output=None):
     What ``train=true`` asks for is trained first, with a progress bar; stopped at any
     moment, it goes on when this is run again. The notebook then finds the records.
     output: a file, or None for ``_build/run/<notebook>.ipynb``. It is written whole,
-    at the end; what the notebook prints, progress included, is shown meanwhile.
+    at the end; what the notebook prints, progress included, is shown meanwhile. Of
+    torchrun's processes all train, and the first one runs the notebook; None elsewhere.
     Raises ParameterError before anything runs, NotebookError if a cell fails.
     """
     path = parameters.find(notebook)
@@ -40,6 +42,8 @@ def run(notebook, words=(), output=None):
     if output.suffix != ".ipynb" or output == path:
         raise NotebookError(f"{output}: name another file that ends in .ipynb")
     _train(path.stem, values)
+    if not is_main():
+        return None
     import papermill
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,9 @@ def _train(name, values):
     values = parameters.defaults(name) | values
     if values.get("train"):
         configs = experiments.for_notebook(name, **values)
-        campaign.run(configs, values["device"], values["workers"])
+        device, workers = values["device"], values["workers"]
+        with joined(device) as group:
+            campaign.run(configs, device, workers, group=group)
 
 
 def refresh(path):

@@ -3,6 +3,7 @@
 One run is one `Training`. Its state can be written at any step and read back, and the
 run then ends in the same record, bit for bit on one CPU thread: batches are drawn from
 a generator seeded by (seed, epoch), all other randomness is part of the state.
+Several processes can train one run; what that takes is in distributed.py.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from torch import nn
 
 from . import datasets, methods, records
 from .config import CACHE, ROOT
+from .distributed import ALONE
 from .models import MODELS
 
 CHECKPOINT_SECONDS = 30
@@ -33,10 +35,12 @@ class Training:
     """A run under way: the network, its optimiser, all randomness, and the history.
 
     config: a RunConfig. task: its data, already on ``device``; loaded if None.
+    group: the processes that share the run.
     """
 
-    def __init__(self, config, device="cpu", task=None):
+    def __init__(self, config, device="cpu", task=None, group=ALONE):
         self.config, self.device = config, pick_device(device)
+        self.group = group
         self.method = methods.make(config)
         if config.model not in MODELS:
             raise ValueError(
@@ -48,6 +52,7 @@ class Training:
         model = MODELS[config.model](classes=self.task.classes, **config.size)
         self.dense = methods.dense.costs(model, self.task.example).footprint({})
         model = self.method.prepare(model, self.task.example, self.generator)
+        model = group.prepared(model, self.device)
         on_gpu = self.device.type == "cuda"
         self.precision = "bfloat16" if on_gpu else "float32"
         layout = torch.channels_last if on_gpu else torch.contiguous_format
@@ -58,6 +63,7 @@ class Training:
         self.losses = []  # of the last steps, each times its examples
         self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0  # of this epoch
         self.history, self.ranks = [], [[0, self.method.ranks(model)]]
+        self._part_dropout()
 
     @property
     def finished(self):
@@ -76,8 +82,10 @@ class Training:
         ranks = self.method.ranks(self.model)
         started = time.perf_counter()
         self.model.train()
+        # for an epoch: then columns are cut
+        net = self.group.spread(self.model, self.task.example)
         for batch in self._batches():
-            loss_sum, count = self._train_step(batch)
+            loss_sum, count = self._train_step(net, batch)
             self.losses.append(loss_sum)
             self.examples += count
             self.step += 1
@@ -94,24 +102,26 @@ class Training:
 
     def evaluate(self):
         """The task's figures for the network as it is now, batch norm recalibrated."""
+        net = self.group.split(self.model)
         if self.method.recalibrates:
             with self._autocast():
-                recalibrate(self.model, self.task, self.config.recipe.batch_size)
+                recalibrate(net, self.task, self.config.recipe.batch_size)
+        self.group.same_buffers(self.model)
         self.model.eval()
         with self._autocast():
-            return self.task.evaluate(self.model)
+            return self.task.evaluate(net)
 
     def _batches(self):
         """What is left of this epoch's batches."""
         seed = _seed(self.config.seed, f"order {self.epoch}")
         return self.task.epoch(self.config.recipe.batch_size, seed, self.step)
 
-    def _train_step(self, batch):
+    def _train_step(self, net, batch):
         recipe = self.config.recipe
         set_lr(self.optimizer, lr_at(recipe, self.epoch, self.steps))
         with self.method.step():
             with self._autocast():
-                loss, loss_sum, count = self.task.loss(self.model, batch)
+                loss, loss_sum, count = self.task.loss(net, batch)
             penalty = self.method.penalty(self.model)
             (loss if penalty is None else loss + penalty).backward()
         if recipe.clip:
@@ -120,6 +130,12 @@ class Training:
         self.optimizer.zero_grad()
         self.steps += 1
         return loss_sum, count
+
+    def _part_dropout(self):
+        """The first process draws as one alone would, each further one otherwise."""
+        if not self.group.main:
+            purpose = f"process {self.group.rank}, step {self.steps}"
+            torch.manual_seed(_seed(self.config.seed, purpose))
 
     def _autocast(self):
         reduced = self.precision != "float32"
@@ -187,6 +203,7 @@ class Training:
         torch.set_rng_state(state["generators"]["torch"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:
             torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
+        self._part_dropout()
 
     def record(self):
         """The run's record, a dict that `records.save` takes."""
@@ -213,6 +230,7 @@ class Training:
             "final": final,
             "best": {"test_accuracy": best},
             "ran_on": ran_on(self.device, self.precision)
+            | self.group.told
             | {"wall_seconds": round(sum(line["seconds"] for line in self.history), 1)},
             "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
             "studies": {},
@@ -231,22 +249,26 @@ _PLAIN = (
 )
 
 
-def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
+def fit(
+    config, device="cpu", task=None, report=None, stop=None, folder=None, group=ALONE
+):
     """Run ``config``, or go on from its checkpoint; writes and returns the record.
 
     report: called with the Training after each epoch. stop: called between steps; when
     it returns true, the checkpoint is written and Interrupted raised. The checkpoint is
     written at most every CHECKPOINT_SECONDS and removed when the record is safe; the
-    final weights go to `weights_path`, for studies.
+    final weights go to `weights_path`, for studies. group: all its processes call this
+    alike; the first one writes, and all stop when one is to.
     """
     checkpoint = checkpoint_path(config)
-    training = resume(Training(config, device, task), checkpoint)
+    training = resume(Training(config, device, task, group), checkpoint)
     saved = time.monotonic()
 
     def after_step(training):
         nonlocal saved
-        stopping = stop is not None and stop()
-        if stopping or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        stopping = stop is not None and group.any(stop())
+        due = stopping or time.monotonic() - saved > CHECKPOINT_SECONDS
+        if due and group.main:
             save_state(training.state_dict(), checkpoint)
             saved = time.monotonic()
         if stopping:
@@ -257,9 +279,10 @@ def fit(config, device="cpu", task=None, report=None, stop=None, folder=None):
         if report:
             report(training)
     record = training.record()
-    save_state(training.model.state_dict(), weights_path(config))
-    records.save(record, folder)
-    checkpoint.unlink(missing_ok=True)
+    if group.main:
+        save_state(training.model.state_dict(), weights_path(config))
+        records.save(record, folder)
+        checkpoint.unlink(missing_ok=True)
     return record
 
 
@@ -267,10 +290,13 @@ def resume(training, checkpoint):
     """The Training to go on with: at ``checkpoint`` if that is there, else as given.
 
     A checkpoint that is damaged or of another run is told about and removed; the
-    Training is then a new one, because half of the state may be loaded already.
+    Training is then a new one, because half of the state may be loaded already. The
+    processes of a group go on together or start anew together.
     """
-    if not checkpoint.is_file():
+    group = training.group
+    if not group.any(checkpoint.is_file()):
         return training
+    why = ""
     try:
         state = torch.load(checkpoint, map_location=training.device, weights_only=True)
         for key in ("method", "torch", "cuda"):
@@ -279,10 +305,13 @@ def resume(training, checkpoint):
         training.load_state_dict(state)
     except Exception as error:  # damage shows as almost any of them
         why = (str(error) or repr(error)).splitlines()[0]
+    if not group.any(why):
+        return training
+    if group.main:
+        why = why or "not readable for every process"
         print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
-        checkpoint.unlink()
-        return Training(training.config, training.device, training.task)
-    return training
+        checkpoint.unlink(missing_ok=True)
+    return Training(training.config, training.device, training.task, group)
 
 
 def save_state(state, path):

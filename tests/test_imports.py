@@ -45,6 +45,7 @@ ORDER = """
     methods.maestro
     methods.masked
     methods
+    distributed
     training
     tuning
     theory

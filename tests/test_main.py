@@ -7,6 +7,7 @@ import pytest
 
 from maestro import browser, campaign, datasets, experiments, records
 from maestro.__main__ import main
+from maestro.distributed import ALONE
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,8 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     monkeypatch.setattr(campaign, "run", lambda *a, **more: given.append((a, more)))
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
     assert main([*words, "--budget-minutes", "9"]) == 0
-    assert given == [(([runs[1]], "cpu", 2), {"minutes": 9.0})]
+    more = {"minutes": 9.0, "group": ALONE}
+    assert given == [(([runs[1]], "cpu", 2), more)]
 
 
 def test_campaign_without_its_data_says_how_to_get_them(wrong):
