@@ -12,9 +12,6 @@ from .config import Recipe, RunConfig
 LENET = Recipe(epochs=20, batch_size=64, lr=0.01, momentum=0.9)
 LENET_LAMBDAS = (0.0, 8e-5, 16e-5, 32e-5, 64e-5, 128e-5, 256e-5)
 
-# scikit-learn's digits: 1,437 images; seconds, not minutes
-DIGITS = Recipe(epochs=40, batch_size=32, lr=0.01, momentum=0.9)
-
 
 def lenet_mnist(
     lambdas=LENET_LAMBDAS, seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)
@@ -32,11 +29,6 @@ def lenet_mnist(
             "mnist", "lenet", LENET, cut, seeds, epochs, ("maestro",), eps_ps
         )
     return configs
-
-
-def lenet_digits(lambdas=(0.0, 1e-3), seeds=(0,), epochs=0):
-    """The same network and loop on data that need no download, trained live."""
-    return _grid("digits", "lenet", DIGITS, lambdas, seeds, epochs)
 
 
 # App. D.3, and two shorter scales. "short" is the full network for a tenth of the
