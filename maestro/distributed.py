@@ -51,6 +51,10 @@ class Alone:
         """``model`` for figures without gradients."""
         return model
 
+    def rows(self, count):
+        """The slice of ``count`` rows that this process computes."""
+        return slice(count)
+
     def same_buffers(self, model):
         """Give every process the first one's buffers."""
 

@@ -47,6 +47,7 @@ class Training:
                 f"model={config.model!r}; it is one of {', '.join(MODELS)}"
             )
         self.task = task or datasets.load(config.task, self.device)
+        self.task.rows = group.rows
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
         model = MODELS[config.model](classes=self.task.classes, **config.size)

@@ -99,6 +99,28 @@ def test_reading_leaves_all_randomness_alone(workers, tree):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_process_reads_its_share_and_knows_all_labels(tree, monkeypatch):
+    task, whole = task_of(tree), list(task_of(tree).epoch(5, seed=4))
+    opened = []
+    really = Image.open
+    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or really(path))
+    task.rows = lambda count: slice(count // 2, count)
+    for (pixels, labels), (all_pixels, all_labels) in zip(
+        task.epoch(5, seed=4), whole, strict=True
+    ):
+        mine = task.rows(len(labels))
+        assert torch.equal(pixels[mine], all_pixels[mine])
+        assert torch.equal(labels, all_labels)
+    assert len(opened) == 3 + 3 + 2
+
+
+def test_the_processes_of_a_machine_share_its_cores(tree, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 24)
+    assert FolderTask(tree).workers == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert FolderTask(tree).workers == 3
+
+
 def test_validation_is_the_centre_of_each_picture_once(tree):
     t = import_torchvision().transforms
     steps = [t.Resize(18), t.CenterCrop(16), t.ToTensor()]

@@ -40,14 +40,18 @@ class FolderTask(Classification):
     """Pictures in an ImageFolder tree, (3, size, size) as they reach the network.
 
     root: holds {train,val}/<class>/*. workers: processes that read and crop, 0 for
-    none; by default one a core, at most 16. fingerprint: of the list of files, not of
-    what is in them. Raises DataError if the tree is not there or has no pictures.
+    none; by default one a core, at most 16, the cores shared with torchrun's other
+    processes. rows: count -> slice, which of a batch are read, if others than all; the
+    rest is blank. fingerprint: of the list of files, not of what is in them. Raises
+    DataError if the tree is not there or has no pictures.
     """
+
+    rows = staticmethod(slice)
 
     def __init__(self, root, device="cpu", size=224, workers=None):
         super().__init__(IMAGENET_MEAN, IMAGENET_STD, device)
         self.size = size
-        self.workers = min(16, os.cpu_count() or 1) if workers is None else workers
+        self.workers = _workers() if workers is None else workers
         self.train, self.test = (_Files(root / split) for split in ("train", "val"))
         if self.train.classes != self.test.classes:
             raise DataError(f"{root}: train and val have not the same classes")
@@ -80,17 +84,20 @@ class FolderTask(Classification):
         return self._loaded(self.test, keys.split(min(batch_size, 250)))
 
     def _loaded(self, files, batches):
+        device = self.mean.device
         loader = DataLoader(
             _Pictures(files, self.size),
-            batch_sampler=(batch.tolist() for batch in batches),
+            batch_sampler=(batch[self.rows(len(batch))].tolist() for batch in batches),
             num_workers=min(self.workers, len(batches)),
-            pin_memory=self.mean.device.type == "cuda",
+            pin_memory=device.type == "cuda",
             # its own, or it would draw from the generator that the run resumes with
             generator=torch.Generator(),
         )
-        for pixels, labels in loader:
-            pixels = pixels.to(self.mean.device, non_blocking=True)
-            labels = labels.to(self.mean.device, non_blocking=True)
+        for batch, read in zip(batches, loader, strict=True):
+            shape = len(batch), *read.shape[1:]
+            pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
+            pixels[self.rows(len(batch))] = read.to(device, non_blocking=True)
+            labels = torch.from_numpy(files.labels[batch[:, 0].numpy()]).to(device)
             yield self.normalised(pixels), labels
 
 
@@ -125,8 +132,13 @@ class _Files:
         return len(self.labels)
 
 
+def _workers():
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's on this machine
+    return min(16, max(1, (os.cpu_count() or 1) // processes))
+
+
 class _Pictures(Dataset):
-    """(place, draw) -> (pixels uint8 (size, size, 3), label).
+    """(place, draw) -> pixels uint8 (size, size, 3).
 
     draw: what the random part is drawn with; 0 for the centre.
     """
@@ -148,7 +160,7 @@ class _Pictures(Dataset):
             torch.default_generator.manual_seed(draw)
             picture = _crop(self.size, bool(draw))(picture)
         # copied: a tensor on memory that is Pillow's own would be read-only
-        return torch.from_numpy(np.array(picture)), self.files.labels[place]
+        return torch.from_numpy(np.array(picture))
 
 
 @cache
