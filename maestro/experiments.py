@@ -33,49 +33,50 @@ def lenet_mnist(
 
 # App. D.3, and two shorter scales. "short" is the full network for a tenth of the
 # epochs at ten times the learning rate, which keeps lambda_gl times the sum of learning
-# rates, and so the paper's grid of lambda_gl. "laptop" is an eighth of the width for a
-# few epochs: as a column's norm falls by about lambda_gl sqrt(r) times the sum of
-# learning rates, 2e-4 and 8e-4 stand there for the paper's 16e-6 and 64e-6. The
-# threshold goes with the learning rate (see the chapter on LeNet).
+# rates, and so the paper's grid of lambda_gl. "laptop" is a narrow network for a few
+# epochs: as a column's norm falls by about lambda_gl sqrt(r) times the sum of learning
+# rates, its larger lambda_gl stand there for the paper's. The threshold goes with the
+# learning rate (see the chapter on LeNet).
 CIFAR = {
     "paper": Recipe(300, 128, 0.01, weight_decay=1e-4, milestones=(150, 250)),
     "short": Recipe(30, 128, 0.1, weight_decay=1e-4, milestones=(15, 25)),
-    "laptop": Recipe(8, 64, 0.05, weight_decay=1e-4, milestones=(4, 7)),
 }
-# rounded, so that each is the number that its decimals say
-CIFAR_GRID = (0.0, *(round(4e-6 * 2**k, 9) for k in range(9)))
-CIFAR_LAMBDAS = {
-    "paper": CIFAR_GRID,
-    "short": CIFAR_GRID,
-    "laptop": (0.0, 2e-4, 8e-4),
-}
-CIFAR_WIDTH = {"paper": {}, "short": {}, "laptop": {"width": 8}}
 CIFAR_EPS = {"paper": 1e-7, "short": 1e-5, "laptop": 1e-5}
+# rounded, so that each is the number that its decimals say
+CIFAR_LAMBDAS = (0.0, *(round(4e-6 * 2**k, 9) for k in range(9)))
+RESNET18_LAPTOP = Recipe(8, 64, 0.05, weight_decay=1e-4, milestones=(4, 7))
+VGG19_LAPTOP = Recipe(6, 64, 0.02, weight_decay=1e-4, milestones=(4,))
 
 
 def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     """Table 12 and the ResNet-18 panels of Figs. 4, 8-10, 12 and 13."""
-    return _cifar("resnet18", scale, lambdas, seeds, epochs)
+    recipe, size, grid = CIFAR.get(scale), {}, CIFAR_LAMBDAS
+    if scale == "laptop":
+        recipe, size, grid = RESNET18_LAPTOP, {"width": 8}, (0.0, 2e-4, 8e-4)
+    return _cifar("resnet18", scale, recipe, size, lambdas or grid, seeds, epochs)
 
 
 def vgg19_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     """Table 13 and the VGG-19 panels of Figs. 8-10, 12 and 13."""
     # Table 13 ends one lambda_gl before Table 12
-    lambdas = lambdas or CIFAR_LAMBDAS[scale][:9]
-    return _cifar("vgg19", scale, lambdas, seeds, epochs)
+    recipe, size, grid = CIFAR.get(scale), {}, CIFAR_LAMBDAS[:-1]
+    if scale == "laptop":
+        recipe, size, grid = VGG19_LAPTOP, {"width": 16}, (0.0, 4e-4, 16e-4)
+    return _cifar("vgg19", scale, recipe, size, lambdas or grid, seeds, epochs)
 
 
-def _cifar(model, scale, lambdas, seeds, epochs):
+def _cifar(model, scale, recipe, size, lambdas, seeds, epochs):
+    eps_ps = CIFAR_EPS[scale]
     return _grid(
         "cifar10",
         model,
-        CIFAR[scale],
-        lambdas or CIFAR_LAMBDAS[scale],
+        recipe,
+        lambdas,
         seeds,
         epochs,
-        eps_ps=CIFAR_EPS[scale],
+        eps_ps=eps_ps,
         scale=scale,
-        size=CIFAR_WIDTH[scale],
+        size=size,
     )
 
 
@@ -118,9 +119,12 @@ SYMBOLS_A_PAIR = 14  # to be found in English, on average, in Multi30k
 
 RESNET50 = {
     "paper": Recipe(90, 256, 0.01, weight_decay=1e-4, milestones=(30, 60)),
-    "laptop": Recipe(12, 64, 0.05, weight_decay=1e-4, milestones=(6, 10)),
+    "laptop": Recipe(6, 32, 0.05, weight_decay=1e-4, milestones=(3, 5)),
 }
-RESNET50_LAMBDAS = {"paper": (0.0, 1e-6, 2e-6, 4e-6, 8e-6), "laptop": (2e-4, 8e-4)}
+RESNET50_LAMBDAS = {
+    "paper": (0.0, 1e-6, 2e-6, 4e-6, 8e-6),
+    "laptop": (0.0, 5e-4, 2e-3),
+}
 BUT_LAST_STAGE = ["conv1", "layer1", "layer2", "layer3", "fc"]
 
 
