@@ -20,6 +20,9 @@ def main(argv=None):
         if is_main():
             print("stopped; what was trained so far is kept, run it again to go on")
         return 130
+    except BrokenPipeError:  # of `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, RuntimeError, OSError) as error:
         _tell(error)
         return 2

@@ -103,7 +103,7 @@ TRANSFORMERS = {
         clip=0,
     ),
     "short": replace(TRANSFORMER, epochs=40),
-    "laptop": replace(TRANSFORMER, epochs=4, batch_size=64, warmup=400),
+    "laptop": replace(TRANSFORMER, epochs=4, batch_size=64, lr=2e-3, warmup=400),
 }
 # lambda_gl weighs against a sum over the symbols of a batch: in batches of a quarter
 # the size, a quarter of it is the same

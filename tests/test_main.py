@@ -38,6 +38,12 @@ def recorded(few_digits, digits_config, folders):
     return fit(config, task=few_digits)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m maestro campaign --list | head -1"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert found.stdout.count("\n") == 1 and found.stderr == ""
+
+
 def test_records_lists_the_good(recorded, capsys):
     assert main(["records"]) == 0
     out, err = capsys.readouterr()
