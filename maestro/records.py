@@ -16,7 +16,7 @@ from .config import RUNS, RunConfig
 SCHEMA = 1
 FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
 FIELDS += ("final", "best", "ran_on", "data")
-NOT_FINAL = ("lr", "seconds")  # columns of the history that are no figures of the run
+NOT_FINAL = ("lr", "seconds", "joules")  # columns of the history: no final figures
 STATUSES = ("finished", "diverged")
 
 

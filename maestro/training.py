@@ -22,6 +22,7 @@ from torch import nn
 from . import datasets, methods, records
 from .config import CACHE, ROOT
 from .distributed import ALONE
+from .energy import joules
 from .models import MODELS
 
 CHECKPOINT_SECONDS = 30
@@ -63,6 +64,7 @@ class Training:
         self.steps = 0  # since the start
         self.losses = []  # of the last steps, each times its examples
         self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0  # of this epoch
+        self.joules, self.metered = 0.0, None  # of this epoch; the meter as last read
         self.history, self.ranks = [], [[0, self.method.ranks(model)]]
         self._part_dropout()
 
@@ -82,6 +84,7 @@ class Training:
         """
         ranks = self.method.ranks(self.model)
         started = time.perf_counter()
+        self.metered = joules(self.device)
         self.model.train()
         # for an epoch: then columns are cut
         net = self.group.spread(self.model, self.task.example)
@@ -99,6 +102,7 @@ class Training:
             self.method.after_epoch(self.model, self.optimizer)
         tested = self.evaluate()
         self.seconds += time.perf_counter() - started
+        self._read_meter()
         self._note(ranks, tested)
 
     def evaluate(self):
@@ -123,8 +127,8 @@ class Training:
         with self.method.step():
             with self._autocast():
                 loss, loss_sum, count = self.task.loss(net, batch)
-            penalty = self.method.penalty(self.model)
-            (loss if penalty is None else loss + penalty).backward()
+            loss.backward()
+        self.method.penalise(self.model)
         if recipe.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         self.optimizer.step()
@@ -147,6 +151,13 @@ class Training:
             self.loss_sum += torch.stack(self.losses).sum(dtype=torch.float64).item()
             self.losses.clear()
 
+    def _read_meter(self):
+        """Add up the energy since the last reading, where the device tells it."""
+        now = joules(self.device)
+        if None not in (now, self.metered):
+            self.joules += max(0.0, now - self.metered)  # a counter may start anew
+        self.metered = now
+
     @torch.no_grad()
     def _weights_are_finite(self):
         """And their squares, so that a product of two norms, the importance, is too."""
@@ -167,15 +178,18 @@ class Training:
                 "train_params": train_params,
                 "train_macs": train_macs,
                 "seconds": round(self.seconds, 3),
+                **({} if self.metered is None else {"joules": round(self.joules, 1)}),
             }
         )
         self.epoch += 1
         if now != self.ranks[-1][1]:
             self.ranks.append([self.epoch, now])
-        self.step, self.loss_sum, self.examples, self.seconds = 0, 0.0, 0, 0.0
+        self.step, self.loss_sum, self.examples = 0, 0.0, 0
+        self.seconds = self.joules = 0.0
 
     def state_dict(self):
         """All that `load_state_dict` of a new Training needs to go on from here."""
+        self._read_meter()
         state = {name: getattr(self, name) for name in _PLAIN}
         state["config"] = self.config.to_dict()
         state["losses"] = [loss.cpu() for loss in self.losses]
@@ -212,8 +226,8 @@ class Training:
             name: [line[name] for line in self.history] for name in _columns(self)
         }
         final = {name: column[-1] for name, column in history.items()}
-        for name in ("lr", "seconds"):
-            final.pop(name)
+        for name in records.NOT_FINAL:
+            final.pop(name, None)
         best = max(history["test_accuracy"], default=None)
         if self.diverged:  # JSON has no nan
             history = {k: [_finite(v) for v in column] for k, column in history.items()}
@@ -245,6 +259,7 @@ _PLAIN = (
     "loss_sum",
     "examples",
     "seconds",
+    "joules",
     "history",
     "ranks",
 )
@@ -454,7 +469,9 @@ def _seed(seed, purpose):
 
 
 def _columns(training):
-    return training.history[0] if training.history else ()
+    """Of the history, those that every epoch has: not every device tells its energy."""
+    lines = training.history or [{}]
+    return [name for name in lines[0] if all(name in line for line in lines)]
 
 
 def _finite(value):

@@ -26,7 +26,8 @@ METHODS = {
 
 def figures(record):
     """What of a record must not depend on when and how often it was interrupted."""
-    history = {k: v for k, v in record["history"].items() if k != "seconds"}
+    measured = ("seconds", "joules")
+    history = {k: v for k, v in record["history"].items() if k not in measured}
     return {k: v for k, v in record.items() if k not in ("history", "ran_on")} | history
 
 
@@ -497,3 +498,33 @@ def test_a_record_says_what_it_ran_on():
     assert machine["device"] == "CPU" and machine["threads"] == 1
     assert machine["torch"] == torch.__version__.split("+")[0]
     assert machine["peak_memory"] > 10_000_000 and math.isfinite(machine["peak_memory"])
+
+
+def test_energy_is_recorded_where_the_device_tells_it(
+    few_digits, digits_config, monkeypatch
+):
+    config = digits_config(epochs=2, batch_size=150)
+    counter = iter(range(0, 1000, 10))
+    monkeypatch.setattr(training, "joules", lambda device: next(counter))
+    run = Training(config, task=few_digits)
+    run.run_epoch()
+    middle = run.state_dict()  # counts what was used until then
+    run = Training(config, task=few_digits)
+    run.load_state_dict(middle)
+    monkeypatch.setattr(training, "joules", lambda device: next(counter) - 500)
+    record = run_to_the_end(run).record()
+    assert record["history"]["joules"] == [10, 10 + 10]
+    assert "joules" not in record["final"]
+    monkeypatch.setattr(training, "joules", lambda device: None)
+    record = run_to_the_end(Training(config, task=few_digits)).record()
+    assert "joules" not in record["history"]
+
+
+def test_energy_that_only_some_epochs_have_is_left_out(
+    few_digits, digits_config, monkeypatch
+):
+    run = Training(digits_config(epochs=2, batch_size=150), task=few_digits)
+    monkeypatch.setattr(training, "joules", lambda device: 1.0)
+    run.run_epoch()
+    monkeypatch.setattr(training, "joules", lambda device: None)
+    assert "joules" not in run_to_the_end(run).record()["history"]
