@@ -36,7 +36,7 @@ class Recipe:
     "inverse_sqrt" (Vaswani et al. 2017): lr is the peak, reached in a straight line
     after ``warmup`` steps, then falling with the root of the steps. optimizer: "sgd",
     or "adam" with ``betas`` and ``adam_eps``. clip: bound on the gradient's norm, 0 for
-    none.
+    none. decay_vectors: whether weight decay is on biases and norms too.
     """
 
     epochs: int
@@ -52,6 +52,7 @@ class Recipe:
     betas: tuple = (0.9, 0.999)
     adam_eps: float = 1e-8
     clip: float = 0.0
+    decay_vectors: bool = True
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
@@ -65,6 +66,10 @@ class Recipe:
         for name in ("lr", "momentum", "weight_decay", "lr_decay", "adam_eps", "clip"):
             # a float, so that 1 and 1.0 are one run
             object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if type(self.decay_vectors) is not bool:
+            raise ValueError(
+                f"decay_vectors={self.decay_vectors!r}: it takes true or false"
+            )
         if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
             raise ValueError(f"betas={self.betas!r}: it takes two numbers")
         betas = tuple(_number("betas", beta) for beta in self.betas)

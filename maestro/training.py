@@ -359,10 +359,15 @@ def weights_path(config) -> Path:
 def make_optimizer(parameters, recipe):
     """The recipe's optimiser; fused, which is one kernel for all parameters."""
     decay = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    groups = [{"params": list(parameters)}]
+    if not recipe.decay_vectors:
+        vectors = [p for p in groups[0]["params"] if p.ndim < 2]
+        groups[0]["params"] = [p for p in groups[0]["params"] if p.ndim >= 2]
+        groups.append({"params": vectors, "weight_decay": 0.0})
     if recipe.optimizer == "adam":
         betas, eps = recipe.betas, recipe.adam_eps
-        return torch.optim.Adam(parameters, betas=betas, eps=eps, **decay)
-    return torch.optim.SGD(parameters, momentum=recipe.momentum, **decay)
+        return torch.optim.Adam(groups, betas=betas, eps=eps, **decay)
+    return torch.optim.SGD(groups, momentum=recipe.momentum, **decay)
 
 
 def lr_at(recipe, epoch, step=0):

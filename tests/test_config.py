@@ -47,6 +47,7 @@ OTHER_RECIPE = {
     "betas": (0.9, 0.98),
     "adam_eps": 1e-9,
     "clip": 0.25,
+    "decay_vectors": False,
 }
 
 
@@ -133,6 +134,7 @@ def test_options_cannot_be_changed_from_outside():
         ("milestones", 3),
         ("milestones", (0,)),
         ("milestones", (1.5,)),
+        ("decay_vectors", 0),
     ],
 )
 def test_a_bad_value_in_the_recipe_is_refused_by_name(name, value):

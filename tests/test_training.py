@@ -333,6 +333,20 @@ def test_the_recipe_reaches_the_optimizer():
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.8, 1e-4)
 
 
+def test_weight_decay_can_leave_biases_and_norms_alone(digits_config, few_digits):
+    config = digits_config(epochs=2, batch_size=150, eps_ps=0.5)
+    recipe = replace(config.recipe, weight_decay=0.1, decay_vectors=False)
+    run = Training(replace(config, recipe=recipe), task=few_digits)
+    run_to_the_end(run)  # columns are cut meanwhile
+    decay = {
+        id(p): group["weight_decay"]
+        for group in run.optimizer.param_groups
+        for p in group["params"]
+    }
+    told = {name: decay[id(p)] for name, p in run.model.named_parameters()}
+    assert {n for n, d in told.items() if d == 0} == {n for n in told if "bias" in n}
+
+
 def test_the_history_counts_what_was_trained_and_what_would_be_shipped(
     few_digits, digits_config
 ):
