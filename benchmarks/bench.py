@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import maestro
 from maestro.config import ROOT
 from maestro.models import MODELS
-from maestro.training import device_name, pick_device
+from maestro.machine import device_name, pick_device
 
 SIZES = {  # model: (image, batch on a CPU, batch on a GPU)
     "lenet": ((1, 28, 28), 64, 512),

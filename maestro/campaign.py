@@ -21,7 +21,8 @@ from contextlib import contextmanager, nullcontext
 from . import datasets, records
 from .config import CACHE, RunConfig
 from .distributed import ALONE
-from .training import Interrupted, device_name, epochs_done, fit, pick_device
+from .machine import device_name, pick_device
+from .training import Interrupted, epochs_done, fit
 
 
 def missing(configs, folder=None):

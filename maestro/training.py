@@ -9,20 +9,18 @@ Several processes can train one run; what that takes is in distributed.py.
 import hashlib
 import itertools
 import math
-import resource
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from . import datasets, methods, records
-from .config import CACHE, ROOT
+from .config import CACHE
 from .distributed import ALONE
 from .energy import joules
+from .machine import pick_device, ran_on
 from .models import MODELS
 
 CHECKPOINT_SECONDS = 30
@@ -56,6 +54,8 @@ class Training:
         model = self.method.prepare(model, self.task.example, self.generator)
         model = group.prepared(model, self.device)
         on_gpu = self.device.type == "cuda"
+        if on_gpu:  # the peak is to be this run's, not its process's
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.precision = "bfloat16" if on_gpu else "float32"
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)
@@ -407,64 +407,6 @@ def recalibrate(model, task, batch_size, batches=200):
         model(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def pick_device(device):
-    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU."""
-    if device == "auto":
-        device = "cpu"
-        if torch.backends.mps.is_available():
-            device = "mps"
-        if torch.cuda.is_available():
-            device = "cuda"
-    try:
-        device = torch.device(device)
-    except RuntimeError:
-        raise ValueError(
-            f"device={device!r}; it is auto, or one of PyTorch's: cpu, cuda, mps"
-        ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
-    return device
-
-
-def device_name(device):
-    """'CPU', or the model of the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type.upper()
-
-
-def ran_on(device, precision):
-    """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "torch": torch.__version__.split("+")[0],
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "peak_memory": peak,
-    }
-
-
-def commit():
-    """The package's commit, with "+" if its files differ from it; None without git."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, check=True
-        ).stdout.decode()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "maestro"], capture_output=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.strip() + ("+" if changed else "")
 
 
 def _seed(seed, purpose):

@@ -498,22 +498,6 @@ def test_an_option_that_is_missing_has_its_default():
     assert (method.lambda_gl, method.eps_ps, method.mode) == (0.0, 1e-7, "pair")
 
 
-def test_a_device_that_is_not_there_is_told():
-    assert training.pick_device("cpu").type == "cpu"
-    with pytest.raises(ValueError, match="device='gpu'; it is auto, or"):
-        training.pick_device("gpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no CUDA device; use cpu"):
-            training.pick_device("cuda")
-
-
-def test_a_record_says_what_it_ran_on():
-    machine = training.ran_on(torch.device("cpu"), "float32")
-    assert machine["device"] == "CPU" and machine["threads"] == 1
-    assert machine["torch"] == torch.__version__.split("+")[0]
-    assert machine["peak_memory"] > 10_000_000 and math.isfinite(machine["peak_memory"])
-
-
 def test_energy_is_recorded_where_the_device_tells_it(
     few_digits, digits_config, monkeypatch
 ):

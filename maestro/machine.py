@@ -1,0 +1,67 @@
+"""The machine as a record tells of it: device, versions, memory; never its name."""
+
+import resource
+import subprocess
+from datetime import UTC, datetime
+
+import torch
+
+from .config import ROOT
+
+
+def pick_device(device):
+    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    if device == "auto":
+        device = "cpu"
+        if torch.backends.mps.is_available():
+            device = "mps"
+        if torch.cuda.is_available():
+            device = "cuda"
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(
+            f"device={device!r}; it is auto, or one of PyTorch's: cpu, cuda, mps"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
+    return device
+
+
+def device_name(device):
+    """'CPU', or the model of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type.upper()
+
+
+def ran_on(device, precision):
+    """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "torch": torch.__version__.split("+")[0],
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "peak_memory": peak,
+    }
+
+
+def commit():
+    """The package's commit, with "+" if its files differ from it; None without git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, check=True
+        ).stdout.decode()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "maestro"], capture_output=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + ("+" if changed else "")
