@@ -50,7 +50,7 @@ RESNET18 = {
     "short": Scale("cifar10", CIFAR_SHORT, CIFAR_LAMBDAS, 1e-5),
     "laptop": Scale(
         "cifar10",
-        Recipe(8, 64, 0.05, weight_decay=1e-4, milestones=(4, 7)),
+        Recipe(8, 128, 0.1, weight_decay=1e-4, milestones=(4, 7)),
         (2e-4, 8e-4, 0.0),
         1e-5,
         {"width": 8},
