@@ -6,8 +6,9 @@ runs that are missing: then the line says "not run yet".
 
 import numpy as np
 
+from .cells import NOT_RUN, variant_name
 from .config import RunConfig
-from .tables import NOT_RUN, final_ranks, nested, rank_history, studies, summary
+from .tables import final_ranks, nested, rank_history, studies, summary
 
 
 def holds(claim, found):
@@ -49,14 +50,37 @@ def no_loss_at_zero(records):
     dense, zero = table[table.method == "dense"], table[table.lambda_gl == 0]
     if dense.empty or zero.empty:
         return NOT_RUN
-    dense, zero = dense.iloc[0], zero.iloc[0]
-    gap = zero.test_accuracy - dense.test_accuracy
-    variance = zero.test_accuracy_std**2 / zero.n + dense.test_accuracy_std**2 / dense.n
-    if np.isnan(variance):
+    gap, error = _gap(zero.iloc[0], dense.iloc[0], "test_accuracy")
+    if np.isnan(error):
         return f"undecided: {gap:+.2f} points to dense, from one run each"
-    error = variance**0.5
     found = f"{gap:+.2f} points to dense, standard error {error:.2f}"
     return holds(gap >= -2 * error, found)
+
+
+def smaller_and_better(records):
+    """Does some lambda_gl give a smaller network of a lower perplexity than dense?
+
+    Holds if the best of the smaller networks is, on average over seeds, more than two
+    standard errors of the difference below the dense one.
+    """
+    table = summary(records)
+    dense = table[table.method == "dense"]
+    if dense.empty or len(dense) == len(table):
+        return NOT_RUN
+    dense = dense.iloc[0]
+    smaller = table[table.params < dense.params]
+    if smaller.empty:
+        return holds(False, "no network is smaller than the dense one")
+    best = smaller.loc[smaller.perplexity.idxmin()]
+    gap, error = _gap(best, dense, "perplexity")
+    found = (
+        f"{best.perplexity:.2f} at {variant_name(best.lambda_gl)} with "
+        f"{best.params / dense.params:.2f}× the parameters, "
+        f"{dense.perplexity:.2f} dense"
+    )
+    if np.isnan(error):
+        return f"undecided: {found}, from one run each"
+    return holds(gap < -2 * error, f"{found}, standard error {error:.2f}")
 
 
 def cheaper_training(records):
@@ -124,6 +148,12 @@ def cut_without_loss(records, factor, points=0.1):
     best = kept.dense_params.iloc[0] / kept.params.min()
     found = f"{best:.1f} times smaller within {points:g} points of the uncut network"
     return holds(best >= factor, found)
+
+
+def _gap(one, other, column):
+    """(difference of two means over seeds, its standard error: nan from one run)."""
+    variances = [row[f"{column}_std"] ** 2 / row.n for row in (one, other)]
+    return one[column] - other[column], sum(variances) ** 0.5
 
 
 def _maestro(records):

@@ -1,7 +1,8 @@
-"""From a trained low-rank network to smaller ones, without training (Sec. 3.4, 5.5).
+"""What is asked of a trained network's weights before they go (Sec. 3.4, 5.5; App. E).
 
-Studies of a run's final weights. The weights lie in data/cache only until then; what
-is found is kept in the run's record, under ``studies``.
+Smaller networks from a low-rank one, without training; translations and their BLEU. The
+weights lie in data/cache only until then; what is found is kept in the run's record,
+under ``studies``.
 """
 
 import copy
@@ -10,35 +11,34 @@ import dataclasses
 import torch
 
 from . import records
+from .datasets.translation import bleu
 from .lowrank import truncate
 from .tables import final_ranks
 from .training import Training, weights_path
+from .translations import SEARCHES
 
 
 def study(configs, device="cpu", folder=None):
-    """Fig. 13 for each of ``configs`` without a lasso: cut to the others' ranks.
+    """Every study of ``configs``' weights that their records lack, added to these.
 
-    Adds to the record of each such run {donor's id: {lambda_gl, test_accuracy, params,
-    macs}}, under "ranks_of", for the donors that it lacks: finished runs among
-    ``configs`` that differ in lambda_gl and eps_ps only. Runs whose weights are gone
-    are left as they are. Returns how many points were added.
+    Runs without a record or without weights, and diverged ones, are left as they are.
+    Of runs without a lasso "ranks_of" (Fig. 13), {donor's id: point}, for each donor:
+    a run of ``configs`` that differs in lambda_gl and eps_ps only. Of translating runs
+    "bleu": `bleu_of`. Returns how many points were added. Raises RuntimeError where
+    BLEU is asked for without sacreBLEU.
     """
     found, added = records.find(configs, folder), 0
     for config in configs:
-        if config.options.get("lambda_gl") != 0 or config.id not in found:
+        if not _can_be_asked(config, found):
             continue
+        donors = [c for c in configs if c.id in found and _differ_in_lasso(config, c)]
         known = found[config.id]["studies"].get("ranks_of", {})
-        donors = [
-            c
-            for c in configs
-            if c.id in found and c.id not in known and _differ_in_lasso(config, c)
-        ]
-        if donors and weights_path(config).is_file():
+        donors = [c for c in donors if c.id not in known]
+        if donors:
             points = truncate_to_ranks_of(config, donors, found, device)
-            record = records.read(records.path_of(config.id, folder))
-            record["studies"]["ranks_of"] = known | points
-            records.save(record, folder)
-            added += len(points)
+            added += _add(config, "ranks_of", points, folder)
+        if config.task == "multi30k" and "bleu" not in found[config.id]["studies"]:
+            added += _add(config, "bleu", bleu_of(config, device), folder)
     return added
 
 
@@ -48,9 +48,7 @@ def truncate_to_ranks_of(config, donors, found, device="cpu"):
     found: {id: record} of the donors. Returns {donor's id: {lambda_gl, test_accuracy
     (%), params, macs}}.
     """
-    training = Training(config, device)
-    weights = torch.load(weights_path(config), training.device, weights_only=True)
-    training.model.load_state_dict(weights)
+    training = _trained(config, device)
     whole, points = training.model, {}
     for donor in donors:
         training.model = copy.deepcopy(whole)
@@ -63,9 +61,45 @@ def truncate_to_ranks_of(config, donors, found, device="cpu"):
     return points
 
 
+def bleu_of(config, device="cpu"):
+    """BLEU of ``config``'s network on the test sentences, by each of SEARCHES.
+
+    Returns {search: {score, signature}}, the signature sacreBLEU's. Raises RuntimeError
+    without sacreBLEU.
+    """
+    training = _trained(config, device)
+    task, points = training.task, {}
+    for search, beam in SEARCHES.items():
+        sentences = task.translate(training.model, beam=beam)
+        score, signature = bleu(sentences, task.references)
+        points[search] = {"score": score, "signature": signature}
+    return points
+
+
+def _trained(config, device):
+    """``config``'s Training with the weights that it ended with."""
+    training = Training(config, device)
+    weights = torch.load(weights_path(config), training.device, weights_only=True)
+    training.model.load_state_dict(weights)
+    return training
+
+
+def _can_be_asked(config, found):
+    finished = config.id in found and found[config.id]["status"] == "finished"
+    return finished and weights_path(config).is_file()
+
+
+def _add(config, name, points, folder):
+    """``points`` into the record's study ``name``; returns how many."""
+    record = records.read(records.path_of(config.id, folder))
+    record["studies"][name] = record["studies"].get(name, {}) | points
+    records.save(record, folder)
+    return len(points)
+
+
 def _differ_in_lasso(config, other):
-    if other == config or not other.options.get("lambda_gl"):
+    """Whether ``config`` has no lasso, ``other`` has one, and nothing else differs."""
+    if config.options.get("lambda_gl") != 0 or not other.options.get("lambda_gl"):
         return False
     lasso = {key: config.options[key] for key in ("lambda_gl", "eps_ps")}
-    same = dataclasses.replace(other, options=other.options | lasso)
-    return same == config
+    return dataclasses.replace(other, options=other.options | lasso) == config

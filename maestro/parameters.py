@@ -37,9 +37,8 @@ class Parameter:
         noun = {bool: "true or false", int: "integer", float: "number", str: "text"}
         text = noun[self.kind] + ("s" if self.many and self.kind is not str else "")
         if self.choices:
-            text = ("any of " if self.many else "one of ") + ", ".join(
-                map(str, self.choices)
-            )
+            text = "any of " if self.many else "one of "
+            text += ", ".join(repr(c) if "," in c else c for c in self.choices)
         if self.low is not None:
             text += f" >= {self.low:g}"
         if self.high is not None:
@@ -54,12 +53,23 @@ class Parameter:
         if not self.many:
             return self._one(name, value)
         if isinstance(value, str):
-            value = [v for v in value.strip("[]() ").split(",") if v.strip()]
+            value = self._items(value.strip("[]() "))
         if not isinstance(value, list | tuple):
             value = [value]
         if not value:
             raise ParameterError(f"{name} is empty: it takes {self.describe()}")
         return [self._one(name, v) for v in value]
+
+    def _items(self, text):
+        """What stands between the commas; a choice that has one in it stays whole."""
+        items = []
+        for item in text.split(","):
+            whole = f"{items[-1]},{item}".strip("'\" ") if items else ""
+            if whole in self.choices:
+                items[-1] = whole
+            elif item.strip():
+                items.append(item)
+        return items
 
     def _one(self, name, value):
         wrong = ParameterError(f"{name}={value!r}: it takes {self.describe()}")
@@ -95,7 +105,10 @@ KNOWN = {
         float, "values of eps_ps, the importance to cut at", many=True, low=0
     ),
     "scales": Parameter(
-        str, "sizes of the experiment", many=True, choices=("paper", "short", "laptop")
+        str,
+        "sizes of the experiment",
+        many=True,
+        choices=("paper", "paper, code", "short", "laptop"),
     ),
     "train": Parameter(bool, "train the runs that have no record yet"),
     "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),

@@ -5,23 +5,39 @@ Reads only; never trains. Means are over seeds, deviations are sample deviations
 """
 
 import math
+import re
 from dataclasses import replace
 
 import pandas as pd
 
+from .cells import NOT_RUN, count, plus_minus, ratio, variant_name
 from .config import PAPER, RunConfig
 
-NOT_RUN = "not run yet"
-FIGURES = ("accuracy (%)", "MACs", "parameters", "training cost, MACs / params")
+DENSE_SECTION = "No decomposition"  # of Tables 4 and 15
+# what a network is judged by: its column in the records, and in the paper's tables
+METRICS = {
+    "accuracy (%)": ("test_accuracy", "accuracy"),
+    "perplexity": ("perplexity", "perplexity"),
+}
+LEFT = ("total rank at the start", "at the end", "parameters", "perplexity")
+COSTS = ("MACs", "parameters", "training cost, MACs / params")
 VARIANT = ["method", "lambda_gl"]
-MEASURED = ["test_accuracy", "best_accuracy", "macs", "params"]
-MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds"]
+MEASURED = ["test_accuracy", "best_accuracy", "perplexity", "macs", "params"]
+MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds", "joules"]
 DENSE = ["dense_params", "dense_macs"]
 
 
-def paper_table(number):
-    """The paper's table as printed (data/paper), empty cells as nan."""
-    return pd.read_csv(PAPER / f"table{number}.csv")
+def paper_table(number, section=None):
+    """The paper's table as printed (data/paper), empty cells as nan.
+
+    section: of Tables 4 and 15, the rows under this heading, and the dense one's.
+    """
+    table = pd.read_csv(PAPER / f"table{number}.csv")
+    if section is None:
+        return table
+    if section not in set(table.section):
+        raise ValueError(f"section={section!r}; it is one of {set(table.section)}")
+    return table[table.section.isin([DENSE_SECTION, section])]
 
 
 def per_run(records):
@@ -46,6 +62,8 @@ def per_run(records):
                 "train_macs_ratio": _mean(history["train_macs"]) / dense["macs"],
                 "train_params_ratio": _mean(history["train_params"]) / dense["params"],
                 "seconds": sum(history["seconds"]),
+                # not every device tells
+                "joules": sum(history.get("joules", [math.nan])),
                 "dense_params": dense["params"],
                 "dense_macs": dense["macs"],
             }
@@ -64,6 +82,8 @@ def summary(records):
         return pd.DataFrame(columns=[*VARIANT, *MEASURED, *spread, "n", *DENSE])
     if runs["scale"].nunique() > 1:
         raise ValueError(f"scales are never mixed: {sorted(runs['scale'].unique())}")
+    if "perplexity" not in runs:  # of images
+        runs["perplexity"] = math.nan
     groups = runs.groupby(VARIANT, dropna=False)
     mean, std = groups[MEASURED].mean(), groups[MEASURED].std().add_suffix("_std")
     one = mean.join(std).join(groups["seed"].count().rename("n"))
@@ -90,25 +110,65 @@ def studies(records, name):
     return mean.rename(columns={"test_accuracy": "accuracy"}).reset_index()
 
 
-def footprint_table(records, paper, lambdas):
-    """Ours beside the paper's, one row per variant: Tables 11-13.
+def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
+    """Ours beside the paper's, one row per variant: Tables 11-15.
 
-    records: {id: record} of one model, task and scale; paper: `paper_table`; lambdas:
-    the rows wanted besides the dense one. Columns (figure, "here" or "paper"), cells
-    of text: mean ± deviation over seeds, in brackets the ratio to the dense network.
+    records: {id: record} of one model, task and scale; paper: `paper_table`, or None
+    where the network is another than the paper's; lambdas: the rows wanted besides the
+    dense one; metrics: names of METRICS. Columns (figure, "here" or "paper"), cells of
+    text: mean ± deviation over seeds, in brackets the ratio to the dense network.
     """
-    ours = summary(records)
-    rows = {}
+    ours, rows = summary(records), {}
     for lambda_gl in [math.nan, *lambdas]:
-        here = _our_cells(_pick(ours, lambda_gl))
-        theirs = _paper_cells(_pick(paper, lambda_gl))
-        row = {("runs", "here"): here["runs"]}
-        for name in FIGURES:
-            row[name, "here"], row[name, "paper"] = here[name], theirs[name]
-        rows[variant_name(lambda_gl)] = row
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.columns = pd.MultiIndex.from_tuples(table.columns)
-    return table
+        here = _our_cells(_pick(ours, lambda_gl), metrics)
+        theirs = None
+        if paper is not None:
+            theirs = _paper_cells(_pick(paper, lambda_gl), metrics)
+        rows[variant_name(lambda_gl)] = _beside(here, theirs, [*metrics, *COSTS])
+    return _framed(rows)
+
+
+def baselines_table(records, paper, metric):
+    """Ours beside the rows of Table 3, or of one section of Table 4.
+
+    records: {id: record} at the paper's scale; paper: `paper_table`; metric: a name of
+    METRICS. A system is found by its method, Maestro by its lambda_gl too.
+    """
+    ours, rows = summary(records), {}
+    for row in paper.itertuples():
+        of_method = ours[ours.method == row.variant]
+        here = _our_cells(_pick(of_method, row.lambda_gl), [metric])
+        theirs = {
+            metric: _metric_cell(row, METRICS[metric][1]),
+            "MACs": f"{row.macs:g}",
+            "parameters": f"{row.params:g}",
+        }
+        name = row.variant if row.variant == "dense" else row.variant.capitalize()
+        if not math.isnan(row.lambda_gl):
+            name = f"{name}, {variant_name(row.lambda_gl)}"
+        rows[name] = _beside(here, theirs, [metric, "MACs", "parameters"])
+    return _framed(rows)
+
+
+def what_is_left(sets):
+    """What trainings leave: total rank before and after, parameters, perplexity.
+
+    sets: {label: {id: record} of one variant}. One row a label, means over seeds.
+    """
+    rows = {}
+    for label, records in sets.items():
+        rows[label] = {"runs": len(records)} | dict.fromkeys(LEFT, NOT_RUN)
+        if records:
+            [row] = summary(records).itertuples()
+            ranks = [rank_history(record) for record in records.values()]
+            cells = (
+                f"{_mean([r[0] for r in ranks]):,.0f}",
+                f"{_mean([r[-1] for r in ranks]):,.0f}",
+                f"{row.params:,.0f} ({ratio(row.params / row.dense_params)})",
+                _metric_cell(row, "perplexity"),
+            )
+            rows[label] |= dict(zip(LEFT, cells, strict=True))
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def lambdas_of(configs):
@@ -119,19 +179,22 @@ def lambdas_of(configs):
 def time_table(records):
     """Measured seconds of training beside the MACs they should have saved, by variant.
 
-    Ratios are to the dense runs of the same records; without those there are none.
+    And the energy, where the device told it. Ratios are to the dense runs of the same
+    records; without those there are none.
     """
     table = summary(records)
-    dense = table[table.method == "dense"].seconds
-    base = dense.iloc[0] if len(dense) else math.nan
-    ratios = {
-        "seconds": table.seconds.map("{:,.0f}".format),
-        "seconds, ratio to dense": (table.seconds / base).map(_ratio),
-        "MACs of a step, ratio to dense": table.train_macs_ratio.map(_ratio),
-        "on": _devices(records, table),
-    }
+    measured = {"seconds": table.seconds, "energy (J)": table.joules}
+    columns = {}
+    for name, values in measured.items():
+        if values.notna().any():
+            base = values[table.method == "dense"]
+            columns[name] = values.map("{:,.0f}".format)
+            of_dense = values / (base.iloc[0] if len(base) else math.nan)
+            columns[f"{name}, ratio to dense"] = of_dense.map(ratio)
+    columns["MACs of a step, ratio to dense"] = table.train_macs_ratio.map(ratio)
+    columns["on"] = _devices(records, table)
     names = pd.Index(table.lambda_gl.map(variant_name), name="variant")
-    return pd.DataFrame(ratios).set_index(names)
+    return pd.DataFrame(columns).set_index(names)
 
 
 def headline(records, paper, lambdas):
@@ -151,15 +214,11 @@ def headline(records, paper, lambdas):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def variant_name(lambda_gl):
-    """'dense', or lambda_gl as the paper writes it: 'λ = 16e-5', not 0.00016."""
-    if math.isnan(lambda_gl):
-        return "dense"
-    if not 0 < lambda_gl < 0.01:
-        return f"λ = {lambda_gl:g}"
-    digits, exponent = f"{lambda_gl:.5e}".split("e")
-    digits = digits.rstrip("0").replace(".", "")
-    return f"λ = {digits}e{int(exponent) - len(digits) + 1}"
+def of_variant(frame, lambda_gl):
+    """The rows of ``frame`` with this lambda_gl (nan: the dense network's)."""
+    if frame.empty or math.isnan(lambda_gl):
+        return frame[frame.lambda_gl.isna()]
+    return frame[(frame.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
 
 
 def params_from_macs(paper):
@@ -184,6 +243,17 @@ def params_meant(paper):
     implied = params_from_macs(paper)
     second = implied.where((implied - by_ratio).abs() <= rounding, by_ratio)
     return paper.params.where((paper.params - by_ratio).abs() <= rounding, second)
+
+
+def by_kind(ranks):
+    """Ranks averaged over the layers whose names differ in numbers only.
+
+    encoder.0.fc1, encoder.1.fc1, ... are one encoder.fc1. ranks: {layer: r}.
+    """
+    kinds = {}
+    for name, rank in ranks.items():
+        kinds.setdefault(re.sub(r"\.\d+", "", name), []).append(rank)
+    return {kind: _mean(some) for kind, some in kinds.items()}
 
 
 def nested(ranks_by_lambda):
@@ -275,32 +345,50 @@ def params_at(summary, lambda_gl):
     return NOT_RUN if row is None else f"{row.params:,.0f}"
 
 
-def _our_cells(row):
+def _our_cells(row, metrics):
     if row is None:
-        return dict.fromkeys(FIGURES, NOT_RUN) | {"runs": 0}
-    cells = (
-        _plus_minus(row.test_accuracy, row.test_accuracy_std, ".2f"),
-        _count(row.macs, row.macs_std, row.macs / row.dense_macs),
-        _count(row.params, row.params_std, row.params / row.dense_params),
-        f"{row.train_macs_ratio:.2f}× / {row.train_params_ratio:.2f}×",
-    )
-    return dict(zip(FIGURES, cells, strict=True)) | {"runs": int(row.n)}
+        return dict.fromkeys([*metrics, *COSTS], NOT_RUN) | {"runs": 0}
+    shares = row.macs / row.dense_macs, row.params / row.dense_params
+    cells = _cells(row, [METRICS[name][0] for name in metrics], *shares)
+    return dict(zip([*metrics, *COSTS], cells, strict=True)) | {"runs": int(row.n)}
 
 
-def _paper_cells(row):
+def _paper_cells(row, metrics):
     if row is None:
-        return dict.fromkeys(FIGURES, "not in the paper")
-    cells = (
-        _plus_minus(row.accuracy, row.accuracy_std, ".2f"),
-        _count(row.macs, row.macs_std, row.macs_ratio),
-        _count(row.params, row.params_std, row.params_ratio),
-        f"{row.train_macs_ratio:.2f}× / {row.train_params_ratio:.2f}×",
-    )
-    return dict(zip(FIGURES, cells, strict=True))
+        return dict.fromkeys([*metrics, *COSTS], "not in the paper")
+    columns = [METRICS[name][1] for name in metrics]
+    cells = _cells(row, columns, row.macs_ratio, row.params_ratio)
+    return dict(zip([*metrics, *COSTS], cells, strict=True))
 
 
-def _ratio(value):
-    return "–" if math.isnan(value) else f"{value:.2f}×"
+def _cells(row, columns, macs_share, params_share):
+    return [
+        *(_metric_cell(row, column) for column in columns),
+        f"{count(row.macs, row.macs_std)} ({ratio(macs_share)})",
+        f"{count(row.params, row.params_std)} ({ratio(params_share)})",
+        f"{ratio(row.train_macs_ratio)} / {ratio(row.train_params_ratio)}",
+    ]
+
+
+def _metric_cell(row, column):
+    mean, std = getattr(row, column), getattr(row, f"{column}_std")
+    return plus_minus(mean, std, ".2e" if mean > 1e6 else ".2f")
+
+
+def _beside(here, theirs, figures):
+    """One row of a table: how many runs, then each figure of ours and the paper's."""
+    row = {("runs", "here"): here["runs"]}
+    for name in figures:
+        row[name, "here"] = here[name]
+        if theirs:
+            row[name, "paper"] = theirs[name]
+    return row
+
+
+def _framed(rows):
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
 
 
 def _devices(records, table):
@@ -315,24 +403,9 @@ def _devices(records, table):
     return [", ".join(sorted(ran[str(key)])) for key in keys]
 
 
-def _count(mean, std, ratio):
-    """Whole numbers as such; the paper's billions and millions as it prints them."""
-    form = ",.0f" if mean >= 1000 else "g"
-    return f"{_plus_minus(mean, std, form)} ({ratio:.2f}×)"
-
-
-def _plus_minus(mean, std, form):
-    return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
-
-
 def _pick(frame, lambda_gl):
     """The row of this variant (nan: dense), or None."""
-    if frame.empty:
-        return None
-    if math.isnan(lambda_gl):
-        found = frame[frame.lambda_gl.isna()]
-    else:
-        found = frame[(frame.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
+    found = of_variant(frame, lambda_gl)
     return None if found.empty else found.iloc[0]
 
 

@@ -19,6 +19,8 @@ ORDER = """
     config
     parameters
     torchvision_repair
+    energy
+    machine
     records
     datasets.prepared
     datasets.download
@@ -51,7 +53,9 @@ ORDER = """
     theory
     experiments
     campaign
+    cells
     tables
+    translations
     deploy
     figures.style
     figures.runs
@@ -140,7 +144,7 @@ def test_the_imports_are_seen():
     assert "torch" in imports("footprint")[1]
 
 
-@pytest.mark.parametrize("module", ["tables", "figures", "claims"])
+@pytest.mark.parametrize("module", ["tables", "translations", "figures", "claims"])
 def test_what_shows_results_cannot_train(module):
     assert not {"training", "campaign", "methods", "datasets"} & reached(module)
 

@@ -67,6 +67,22 @@ def test_a_row_for_each_run(digits_config):
     assert set(runs.seconds) == {5.0}
 
 
+def test_time_and_energy_are_ratios_to_dense_where_they_were_told():
+    dense, ours = made_up(), made_up(8e-5)
+    for record in (dense, ours):
+        record["ran_on"] = {"device": "CPU", "threads": 1}
+    ours["history"]["seconds"] = [1.0, 1.5]
+    table = tables.time_table(by_id(dense, ours))
+    assert list(table["seconds"]) == ["5", "2"]
+    assert list(table["seconds, ratio to dense"]) == ["1.00×", "0.50×"]
+    assert not any("energy" in name for name in table)
+    dense["history"]["joules"] = [900.0, 1100.0]
+    ours["history"]["joules"] = [250.0, 250.0]
+    table = tables.time_table(by_id(dense, ours))
+    assert list(table["energy (J)"]) == ["2,000", "500"]
+    assert list(table["energy (J), ratio to dense"]) == ["1.00×", "0.25×"]
+
+
 def test_means_and_deviations_are_over_seeds():
     table = tables.summary(THREE).set_index("method")
     ours = table.loc["maestro"]
@@ -150,6 +166,77 @@ def test_the_papers_millions_are_shown_as_printed():
     assert paper[1:3] == ["0.55 ± 0.0047 (1.00×)", "11.1 ± 0.03 (0.99×)"]
 
 
+def translating(record, perplexity):
+    """``record`` of a network that translates."""
+    history = record["history"] | {"perplexity": [2 * perplexity, perplexity]}
+    return record | {
+        "history": history,
+        "final": record["final"] | {"perplexity": perplexity},
+    }
+
+
+TWO = by_id(
+    translating(made_up(), 9.5), translating(made_up(2.56, params=(8000, 2000)), 7.0)
+)
+
+
+def test_perplexity_is_a_column_where_it_is_asked_for():
+    table = tables.footprint_table(
+        TWO, tables.paper_table(14), [2.56], ["perplexity", "accuracy (%)"]
+    )
+    row = table.loc["λ = 2.56"]
+    assert row["perplexity", "here"] == "7.00"
+    assert row["perplexity", "paper"] == "6.90 ± 0.07"
+    assert row["accuracy (%)", "here"] == "99.00"
+    assert row["parameters", "paper"] == "13.8 ± 0.113 (0.26×)"
+
+
+def test_images_have_no_perplexity():
+    assert tables.summary(THREE).perplexity.isna().all()
+
+
+def test_another_network_stands_alone():
+    table = tables.footprint_table(THREE, None, [8e-5])
+    assert {where for _, where in table.columns} == {"here"}
+    assert table.loc["λ = 8e-5", ("accuracy (%)", "here")] == "98.30 ± 0.42"
+
+
+def test_a_section_has_its_own_rows_and_the_dense_one():
+    part = "Not decomposing first four blocks and last layer"
+    partial = tables.paper_table(15, part)
+    assert list(partial.lambda_gl[1:]) == [2e-6, 4e-6, 8e-6]
+    full = tables.paper_table(15, "Decomposing all layers")
+    assert full.lambda_gl.isna().sum() == 1 and len(full) == 6
+    table = tables.footprint_table({}, partial, [4e-6, 1e-6])
+    assert table.loc["λ = 4e-6", ("accuracy (%)", "paper")] == "75.74"
+    assert table.loc["λ = 1e-6", ("accuracy (%)", "paper")] == "not in the paper"
+    with pytest.raises(ValueError, match="section='nosuch'; it is one of"):
+        tables.paper_table(15, "nosuch")
+
+
+def test_baselines_that_have_not_been_run_say_so():
+    table = tables.baselines_table(TWO, tables.paper_table(3), "perplexity")
+    assert list(table.index) == ["dense", "Pufferfish", "Maestro, λ = 2.56"]
+    here = table.xs("here", axis=1, level=1)
+    assert list(here.loc["Pufferfish"]) == [0, NOT_RUN, NOT_RUN, NOT_RUN]
+    assert here.loc["dense", "perplexity"] == "9.50"
+    assert here.loc["Maestro, λ = 2.56", "parameters"] == "2,000 (0.20×)"
+    printed = table.xs("paper", axis=1, level=1)
+    assert list(printed.loc["Pufferfish"]) == ["7.34 ± 0.12", "0.996", "26.7"]
+
+
+def test_what_is_left_of_each_set():
+    sets = {"one": by_id(translating(made_up(2.56), 7.0)), "none": {}}
+    table = tables.what_is_left(sets)
+    assert list(table.loc["one"]) == [1, "14", "12", "6,000 (0.60×)", "7.00"]
+    assert list(table.loc["none"]) == [0, NOT_RUN, NOT_RUN, NOT_RUN, NOT_RUN]
+
+
+def test_a_perplexity_without_bounds_is_short():
+    table = tables.what_is_left({"a": by_id(translating(made_up(2.56), 1e300))})
+    assert table.loc["a", "perplexity"] == "1.00e+300"
+
+
 def test_each_variant_of_the_paper_has_a_name_of_its_own():
     names = tables.paper_table(11).lambda_gl.map(tables.variant_name)
     assert names[0] == "dense" and names.nunique() == 8
@@ -193,6 +280,12 @@ PRINTED = {
             (9, "accuracy"): 88.53,
         },
     ),
+    3: (3, {(1, "perplexity"): 7.34, (1, "macs"): 0.996, (2, "params"): 13.8}),
+    4: (
+        6,
+        {(0, "accuracy"): 75.32, (0, "params"): 25.26, (2, "accuracy"): 76.0}
+        | {(3, "accuracy"): 76.04, (4, "macs"): 2.1, (5, "params"): 9.2},
+    ),
     14: (
         6,
         {
@@ -221,8 +314,9 @@ def test_the_papers_tables_are_as_printed(number):
     assert len(table) == rows
     for (row, column), value in cells.items():
         assert table.loc[row, column] == value, (row, column)
-    lambdas = table.lambda_gl[table.variant == "maestro"]
-    assert lambdas.notna().all() and table.lambda_gl.isna().sum() == 1
+    ours = table.variant == "maestro"
+    assert table.lambda_gl[ours].notna().all() and table.lambda_gl[~ours].isna().all()
+    assert (table.variant == "dense").sum() == 1
 
 
 def test_the_misprinted_parameters_follow_from_the_macs():
@@ -244,6 +338,17 @@ def test_nested_counts_the_layers_that_got_more_rank():
     assert tables.nested([small, large, {"a": 4, "b": 0}]) == (2, 4)
     assert tables.nested([{"a": 5}, {"a": 5}, {"a": 0}]) == (0, 2)
     assert tables.nested([small]) == (0, 0)
+
+
+def test_layers_of_a_kind_are_averaged():
+    ranks = {"encoder.0.attention.q": 4, "encoder.1.attention.q": 7, "output": 3}
+    ranks |= {"layer1.0.conv1": 1, "layer1.12.conv1": 2, "layer2.0.conv1": 5}
+    assert tables.by_kind(ranks) == {
+        "encoder.attention.q": 5.5,
+        "output": 3,
+        "layer1.conv1": 1.5,
+        "layer2.conv1": 5,
+    }
 
 
 def test_ranks_are_told_epoch_by_epoch():

@@ -10,6 +10,7 @@ from .runs import (
     layer_ranks,
     mask_and_cut,
     rank_progression,
+    trade_off,
 )
 from .theory import (
     angles,
@@ -38,4 +39,5 @@ __all__ = [
     "singular_values",
     "svd_recovery",
     "theorem_gaps",
+    "trade_off",
 ]

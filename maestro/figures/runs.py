@@ -8,6 +8,8 @@ import numpy as np
 
 from .style import INK, PALETTE, label_ends, sheet
 
+RANKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)  # ticks of an axis of ranks
+
 
 def lambda_colors(count):
     """``count`` colours from dark to light for growing lambda_gl."""
@@ -50,8 +52,9 @@ def layer_ranks(series, max_ranks):
         ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
         for (_, ranks), color in zip(series, colors, strict=True):
             ax.plot(names, [ranks[n] for n in names], "o-", color=color, ms=5, lw=1.2)
-        ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, None))
-        ax.set_yticks([0, 1, 2, 5, 10, 20, 50, 100])
+        highest = max(max_ranks.values())
+        ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, 1.3 * highest))
+        ax.set_yticks([t for t in RANKS if t <= highest])
         ax.yaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
         ax.set_xlim(-0.3, len(names) - 0.7)
         if len(names) > 8:
@@ -69,18 +72,18 @@ def layer_ranks(series, max_ranks):
 def convergence(series):
     """Fig. 10: training loss after each epoch.
 
-    series: [(label, [losses of one run, ...])]: the line is the mean over runs, the
-    band their range.
+    series: [(label, [losses of one run, ...])], what there is to compare with first:
+    the line is the mean over runs, the band their range.
     """
     with sheet(1, 3.2) as (fig, ax):
         if not series:
             return missing(fig, ax)
         ends = []
-        colors = PALETTE[: len(series)]
-        for (_, runs), color in zip(series, colors, strict=True):
+        colors = _line_colors(len(series))
+        for (label, runs), color in zip(series, colors, strict=True):
             losses = np.array(runs)  # (runs, epochs)
             epochs = np.arange(1, losses.shape[1] + 1)
-            ax.plot(epochs, losses.mean(0), color=color)
+            ax.plot(epochs, losses.mean(0), color=color, label=label)
             ax.fill_between(
                 epochs, losses.min(0), losses.max(0), color=color, alpha=0.15, lw=0
             )
@@ -88,16 +91,28 @@ def convergence(series):
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
         ax.set_xlim(1, len(epochs))
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        label_ends(ax, len(epochs), ends, [label for label, _ in series], colors)
+        if len(series) > len(PALETTE):
+            fig.legend(loc="outside right center")
+        else:
+            label_ends(ax, len(epochs), ends, [label for label, _ in series], colors)
     return fig
 
 
 def error_against(series, xlabel, note=()):
     """Figs. 12, 13 as test error (100 % less accuracy) against parameters or MACs.
 
-    series: [(label, x, accuracy %, deviation)]; each a line with error bars. note:
-    texts for the points of the first series. Both axes are logarithmic: as accuracies
-    the interesting points lie on top of each other.
+    series: [(label, x, accuracy %, deviation)]. As accuracies the interesting points
+    lie on top of each other.
+    """
+    errors = [(label, x, 100 - np.asarray(y), std) for label, x, y, std in series]
+    return trade_off(errors, xlabel, "test error (%)", note)
+
+
+def trade_off(series, xlabel, ylabel, note=()):
+    """What is worse the higher it is, against size; both axes are logarithmic.
+
+    series: [(label, x, y, deviation)]; each a line with error bars. note: texts for
+    the points of the first series.
     """
     with sheet(1, 3.8) as (fig, ax):
         if not any(len(x) for _, x, _, _ in series):
@@ -106,8 +121,8 @@ def error_against(series, xlabel, note=()):
             order = np.argsort(x)
             x, y, std = (np.asarray(v, float)[order] for v in (x, y, std))
             style = {"color": color, "ms": 5, "lw": 1.3, "capsize": 2}
-            ax.errorbar(x, 100 - y, std, fmt="o-", label=label, **style)
-        ax.set(xlabel=xlabel, ylabel="test error (%)", xscale="log", yscale="log")
+            ax.errorbar(x, y, std, fmt="o-", label=label, **style)
+        ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
@@ -115,7 +130,7 @@ def error_against(series, xlabel, note=()):
         for text, x, y in zip(note, series[0][1], series[0][2], strict=False):
             ax.annotate(
                 text,
-                (x, 100 - y),
+                (x, y),
                 (-5, -6),
                 textcoords="offset points",
                 ha="right",
@@ -153,6 +168,13 @@ def missing(fig, ax):
     ax.set_axis_off()
     ax.text(0.5, 0.5, "not run yet", ha="center", va="center", fontsize=12)
     return fig
+
+
+def _line_colors(count):
+    """The palette, or for more lines than it has ink and then lambda_gl's colours."""
+    if count <= len(PALETTE):
+        return PALETTE[:count]
+    return [INK, *lambda_colors(count - 1)]
 
 
 def _short(value, _):

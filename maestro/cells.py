@@ -1,0 +1,29 @@
+"""How numbers read in the book's tables: names of variants, counts, deviations."""
+
+import math
+
+NOT_RUN = "not run yet"
+
+
+def variant_name(lambda_gl):
+    """'dense', or lambda_gl as the paper writes it: 'λ = 16e-5', not 0.00016."""
+    if math.isnan(lambda_gl):
+        return "dense"
+    if not 0 < lambda_gl < 0.01:
+        return f"λ = {lambda_gl:g}"
+    digits, exponent = f"{lambda_gl:.5e}".split("e")
+    digits = digits.rstrip("0").replace(".", "")
+    return f"λ = {digits}e{int(exponent) - len(digits) + 1}"
+
+
+def plus_minus(mean, std, form):
+    return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
+
+
+def count(mean, std):
+    """Whole numbers as such; the paper's billions and millions as it prints them."""
+    return plus_minus(mean, std, ",.0f" if mean >= 1000 else "g")
+
+
+def ratio(value):
+    return "–" if math.isnan(value) else f"{value:.2f}×"

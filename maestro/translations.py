@@ -1,0 +1,58 @@
+"""BLEU of the recorded translations as a table; deploy.py makes the scores. Reads only.
+
+A run's scores are its record's study "bleu": {search: {score, signature}}.
+"""
+
+import math
+
+import pandas as pd
+
+from .cells import NOT_RUN, plus_minus, variant_name
+from .tables import of_variant
+
+SEARCHES = {"greedy": 1, "beam 5": 5}  # hypotheses kept
+
+
+def bleu_table(records, lambdas):
+    """BLEU by each of SEARCHES, one row per variant, mean ± deviation over seeds.
+
+    records: {id: record} of one scale; lambdas: the rows wanted besides the dense one.
+    """
+    scales = {record["config"]["scale"] for record in records.values()}
+    if len(scales) > 1:
+        raise ValueError(f"scales are never mixed: {sorted(scales)}")
+    runs = pd.DataFrame(
+        [_row(record) for record in records.values() if _bleu(record)],
+        columns=["lambda_gl", *SEARCHES],
+    )
+    rows = {}
+    for lambda_gl in [math.nan, *lambdas]:
+        mine = of_variant(runs, lambda_gl)
+        rows[variant_name(lambda_gl)] = {"runs translated": len(mine)} | {
+            f"BLEU, {search}": _cell(mine[search]) for search in SEARCHES
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def signatures(records):
+    """sacreBLEU's signatures of all scores of ``records``, each once, or NOT_RUN."""
+    found = {
+        point["signature"]
+        for record in records.values()
+        for point in _bleu(record).values()
+    }
+    return ", ".join(sorted(found)) or NOT_RUN
+
+
+def _bleu(record):
+    return record["studies"].get("bleu", {})
+
+
+def _row(record):
+    scores = {search: point["score"] for search, point in _bleu(record).items()}
+    lambda_gl = record["config"]["options"].get("lambda_gl", math.nan)
+    return {"lambda_gl": lambda_gl} | scores
+
+
+def _cell(scores):
+    return plus_minus(scores.mean(), scores.std(), ".2f") if len(scores) else NOT_RUN

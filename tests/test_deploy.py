@@ -1,0 +1,130 @@
+"""Studies of trained weights: right, kept in the record, and made once."""
+
+import sys
+
+import pytest
+import torch
+from test_translation import language
+
+from maestro import datasets, deploy, lowrank, records
+from maestro.config import Recipe, RunConfig
+from maestro.datasets import TranslationTask
+from maestro.training import Training, fit, weights_path
+
+
+@pytest.fixture
+def cut_runs(few_digits, digits_config, folders, monkeypatch):
+    """Two finished runs on digits: one without a lasso, and the donor of its ranks."""
+    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+    configs = [digits_config(epochs=2, lambda_gl=value) for value in (0.0, 3e-3)]
+    for config in configs:
+        fit(config, task=few_digits)
+    return configs
+
+
+def studies(config):
+    return records.find([config])[config.id]["studies"]
+
+
+def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
+    whole, donor = cut_runs
+    assert deploy.study(cut_runs) == 1
+    [(name, point)] = studies(whole)["ranks_of"].items()
+    assert name == donor.id and point["lambda_gl"] == 3e-3
+    assert studies(donor) == {}
+    donors = records.find([donor])[donor.id]["final"]
+    assert (point["params"], point["macs"]) == (donors["params"], donors["macs"])
+
+    net = Training(whole)
+    net.model.load_state_dict(torch.load(weights_path(whole), weights_only=True))
+    lowrank.truncate(net.model, records.find([donor])[donor.id]["ranks"][-1][1])
+    assert point["test_accuracy"] == net.evaluate()["test_accuracy"]
+
+
+def test_what_is_known_is_not_studied_again(cut_runs):
+    whole, _ = cut_runs
+    deploy.study(cut_runs)
+    before = studies(whole)
+    assert deploy.study(cut_runs) == 0
+    assert studies(whole) == before
+
+
+def test_runs_that_differ_in_more_than_the_lasso_give_no_ranks(
+    cut_runs, digits_config, few_digits
+):
+    whole, _ = cut_runs
+    other = digits_config(epochs=2, seed=1)
+    fit(other, task=few_digits)
+    assert deploy.study([whole, other]) == 0
+
+
+@pytest.mark.parametrize("lost", ["weights", "record"])
+def test_runs_whose_weights_or_record_are_gone_are_left_alone(lost, cut_runs):
+    whole, _ = cut_runs
+    path = records.path_of(whole.id) if lost == "record" else weights_path(whole)
+    path.unlink()
+    assert deploy.study(cut_runs) == 0
+
+
+# ---------------------------------------------------------------- translations
+
+
+@pytest.fixture
+def translated(folders, monkeypatch):
+    """A finished run on a made-up language, and its task."""
+    task = TranslationTask(language((60, 10, 5), longest=12))
+    monkeypatch.setattr(datasets, "load", lambda *_: task)
+    options = {"lambda_gl": 0.01, "eps_ps": 0.1}
+    size = {"layers": 1, "width": 8, "heads": 2, "inner": 16}
+    recipe = Recipe(1, 20, 1e-3, optimizer="adam")
+    config = RunConfig("multi30k", "transformer", "maestro", recipe, options, size=size)
+    fit(config, task=task)
+    return config, task
+
+
+def test_bleu_of_both_searches_with_the_signature(translated, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    config, task = translated
+    asked = []
+
+    def perfect(model, beam):
+        asked.append(beam)
+        weights = torch.load(weights_path(config), weights_only=True)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, weights[name])
+        return task.references if beam > 1 else ["w1"] * len(task.references)
+
+    monkeypatch.setattr(task, "translate", perfect)
+    assert deploy.study([config]) == 2
+    assert asked == [1, 5]
+    found = studies(config)["bleu"]
+    assert found["beam 5"]["score"] == pytest.approx(100)
+    assert found["greedy"]["score"] < 100
+    for point in found.values():
+        assert "tok:none" in point["signature"] and "version:" in point["signature"]
+    assert deploy.study([config]) == 0
+    assert asked == [1, 5]
+
+
+def test_the_real_search_gives_a_score(translated):
+    pytest.importorskip("sacrebleu")
+    config, _ = translated
+    found = deploy.bleu_of(config)
+    assert set(found) == {"greedy", "beam 5"}
+    assert all(0 <= point["score"] <= 100 for point in found.values())
+
+
+def test_without_sacrebleu_the_study_says_what_to_do(translated, monkeypatch):
+    for name in ("sacrebleu", "sacrebleu.metrics"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(RuntimeError, match="pip install sacrebleu"):
+        deploy.study([translated[0]])
+    assert studies(translated[0]) == {}
+
+
+def test_a_diverged_run_is_not_translated(translated, monkeypatch):
+    config, _ = translated
+    record = records.find([config])[config.id] | {"status": "diverged"}
+    records.save(record)
+    assert deploy.study([config]) == 0
+    assert weights_path(config).is_file()
