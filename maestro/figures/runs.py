@@ -89,6 +89,7 @@ def convergence(series):
             )
             ends.append(losses.mean(0)[-1])
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
+        _plain_numbers(ax.yaxis)
         ax.set_xlim(1, len(epochs))
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         if len(series) > len(PALETTE):
@@ -124,9 +125,7 @@ def trade_off(series, xlabel, ylabel, note=()):
             ax.errorbar(x, y, std, fmt="o-", label=label, **style)
         ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
-            axis.set_minor_formatter(mpl.ticker.NullFormatter())
+            _plain_numbers(axis)
         for text, x, y in zip(note, series[0][1], series[0][2], strict=False):
             ax.annotate(
                 text,
@@ -175,6 +174,15 @@ def _line_colors(count):
     if count <= len(PALETTE):
         return PALETTE[:count]
     return [INK, *lambda_colors(count - 1)]
+
+
+def _plain_numbers(axis):
+    """Ticks of a logarithmic axis as 0.5, 20k, 3M; closer ones on a short axis."""
+    low, high = sorted(axis.get_view_interval())
+    subs = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(_short))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _short(value, _):
