@@ -1,10 +1,15 @@
-"""How long LoD's step takes, as a ratio to the dense step in plain PyTorch.
+"""What LoD's step costs, as a ratio to the dense step in plain PyTorch.
 
-    python benchmarks/bench.py [--models lenet ...] [--device cpu] [--seconds 20]
+    python benchmarks/bench.py [--models lenet ...] [--device cpu] [--out FILE]
 
-Both are timed in turn in the same run, pair by pair, because machines drift; the ratio
-is the median over pairs. A step is forward, loss, penalty, backward and optimiser, with
-sampling, as training does it. Writes _build/bench.json and prints a table.
+In one process and in turn, round by round, because machines drift: the dense network,
+the factorised one at falling ranks, and for each of these the same network built dense
+and narrow, with as many multiply-accumulates (MACs) as are left: the floor. A ratio is
+the median over rounds of what a network took to what the dense one took in that round.
+
+A step is what training.py does: the draw, forward, loss, backward, the lasso's
+gradient, the optimiser. Inference is that of merged networks. Writes one JSON file
+after each network; what it held of other networks stays, if it is of the same machine.
 """
 
 import argparse
@@ -12,48 +17,70 @@ import copy
 import json
 import statistics
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
+import ways
+from timing import race
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile, record_function
 
 import maestro
-from maestro.config import ROOT
+from maestro.config import ROOT, Recipe
+from maestro.lowrank import add_lasso_gradient
+from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
-from maestro.machine import device_name, pick_device
+from maestro.training import make_optimizer
 
-SIZES = {  # model: (image, batch on a CPU, batch on a GPU)
-    "lenet": ((1, 28, 28), 64, 512),
-    "resnet18": ((3, 32, 32), 32, 512),
-    "vgg19": ((3, 32, 32), 32, 512),
+SHARES = (1.0, 0.5, 0.25, 0.1)  # of each layer's full rank
+INFERENCE_BATCHES = (1, 64)
+SGD = Recipe(epochs=1, batch_size=1, lr=1e-4)
+ADAM = Recipe(epochs=1, batch_size=1, lr=1e-6, optimizer="adam")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to measure. batch: on a CPU, on a GPU. shape: of one input.
+
+    widths: all that it can be built with, its own last; empty if it has no width.
+    """
+
+    batch: tuple
+    shape: tuple
+    widths: tuple = ()
+    recipe: Recipe = SGD
+    reduction: str = "mean"
+
+    def data(self, batch, device):
+        """(inputs, targets) of random numbers; symbols where ``shape`` is a length."""
+        if len(self.shape) == 1:
+            symbols = torch.randint(4, 9521, (3, batch, *self.shape), device=device)
+            return tuple(symbols[:2]), symbols[2]
+        x = torch.randn(batch, *self.shape, device=device)
+        return (x,), torch.randint(10, (batch,), device=device)
+
+    def loss(self, net, inputs, targets):
+        logits = net(*inputs).flatten(0, -2)
+        return F.cross_entropy(logits, targets.flatten(), reduction=self.reduction)
+
+
+SUBJECTS = {
+    "resnet18": Subject((32, 512), (3, 32, 32), range(1, 65)),
+    "vgg19": Subject((32, 512), (3, 32, 32), range(1, 65)),
+    "transformer": Subject((32, 128), (28,), range(8, 513, 8), ADAM, "sum"),
+    "lenet": Subject((64, 512), (1, 28, 28)),
 }
-SHARES = (1.0, 0.25, 0.1)  # of each layer's full rank
 
 
-def dense_step(net, images, labels):
-    """A step of plain PyTorch; a function to call again and again."""
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, fused=True)
-
-    def step():
-        F.cross_entropy(net(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def lod_step(net, images, labels):
-    """The same step with one layer sampled and the group lasso added."""
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, fused=True)
-    sampler = maestro.RankSampler(net)
-
-    def step():
-        with sampler.step():
-            loss = F.cross_entropy(net(images), labels)
-            (loss + 1e-5 * maestro.hierarchical_group_lasso(net)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+def build(name, width=None):
+    if width is None:
+        return MODELS[name]()
+    inner = {"inner": 4 * width} if name == "transformer" else {}
+    return MODELS[name](width=width, **inner)
 
 
 def at_share(net, share):
@@ -65,89 +92,220 @@ def at_share(net, share):
     return net
 
 
-def pairs(first, second, seconds, device):
-    """Median seconds of both, and the median of their ratios, over paired calls."""
-    for warm in (first, second, first, second):
-        seconds_of(warm, device)
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        times.append((seconds_of(first, device), seconds_of(second, device)))
-    one, two = zip(*times, strict=True)
-    ratio = statistics.median(a / b for a, b in times)
-    return statistics.median(one), statistics.median(two), ratio
+def narrow(name, macs):
+    """The width at which the dense network has the MACs nearest to these."""
+
+    def difference(width):
+        with torch.device("meta"):
+            net = build(name, width)
+        return abs(maestro.footprint(net, example(name)).macs - macs)
+
+    return min(SUBJECTS[name].widths, key=difference)
 
 
-def seconds_of(call, device):
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def example(name):
+    inputs, _ = SUBJECTS[name].data(1, "cpu")
+    return inputs
 
 
-def bench(name, device, seconds):
-    """Rows for one network: training at each share of the ranks, merged inference."""
-    image, *batches = SIZES[name]
-    batch = batches[device.type == "cuda"]
+class Step:
+    """One optimiser step, to call again and again; LoD's if ``net`` is factorised."""
+
+    def __init__(self, net, subject, inputs, targets):
+        self.net = net
+        self.loss = partial(subject.loss, net, inputs, targets)
+        self.optimizer = make_optimizer(net.parameters(), subject.recipe)
+        low_rank = maestro.low_rank_layers(net)
+        self.sampler = maestro.RankSampler(net) if low_rank else None
+
+    def __call__(self):
+        with self.sampler.step() if self.sampler else nullcontext():
+            self.loss().backward()
+        if self.sampler:
+            with record_function("lasso"):
+                add_lasso_gradient(self.net, 1e-5)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def memory(self):
+        """Bytes held when the backward pass begins: what it needs, and what stays.
+
+        Weights, as many gradients, the optimiser's state, and the activations.
+        """
+        kept = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = self.loss()
+        weights = list(self.net.parameters())
+        for weight in weights:
+            kept.pop(weight.untyped_storage().data_ptr(), None)
+        del loss
+        states = [v for state in self.optimizer.state.values() for v in state.values()]
+        states = [v for v in states if isinstance(v, torch.Tensor)]
+        return sum(kept.values()) + sum(v.nbytes for v in 2 * weights + states)
+
+    def parts(self, calls=3):
+        """{part: ms} of a step by what it works on, as PyTorch's profiler sees it."""
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            for _ in range(calls):
+                self()
+        took = dict.fromkeys(
+            ("linear maps", "normalisation", "optimiser", "lasso", "rest"), 0.0
+        )
+        for event in seen.events():
+            took[part(event)] += event.self_cpu_time_total / 1000 / calls
+        return {name: round(ms, 3) for name, ms in took.items()}
+
+
+def part(event):
+    """Which part of a step a profiler's event belongs to."""
+    outer = event
+    while outer is not None:
+        if outer.name.startswith("Optimizer."):
+            return "optimiser"
+        if outer.name == "lasso":
+            return "lasso"
+        outer = outer.cpu_parent
+    if any(word in event.name for word in ("conv", "mm", "linear")):
+        return "linear maps"
+    return "normalisation" if "norm" in event.name else "rest"
+
+
+def summary(times):
+    """{name: {ms, ratio, low, high}}; the ratios' median and quartiles over rounds."""
+    dense, told = times["dense"], {}
+    for name, seconds in times.items():
+        ratios = [one / other for one, other in zip(seconds, dense, strict=True)]
+        low, ratio, high = statistics.quantiles(ratios, n=4)
+        told[name] = {
+            "ms": round(1000 * statistics.median(seconds), 3),
+            "ratio": round(ratio, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+        }
+    return told
+
+
+def networks(name, device):
+    """({row's name: network}, {row's name: what it is}, how factorising went)."""
     torch.manual_seed(0)
-    dense = MODELS[name]().to(device)
-    x = torch.randn(batch, *image, device=device)
-    y = torch.randint(10, (batch,), device=device)
-    start = time.perf_counter()
-    whole = maestro.factorize(copy.deepcopy(dense))
-    print(f"{name}: factorised in {time.perf_counter() - start:.1f} s", flush=True)
-    one, rows = torch.zeros(1, *image), []
-    macs = maestro.footprint(dense, one).macs
+    dense = build(name).to(device)
+    whole = copy.deepcopy(dense)
+    started = time.perf_counter()
+    maestro.factorize(whole)
+    factorised = {"seconds": round(time.perf_counter() - started, 3)}
+    factorised |= differences(dense, whole, SUBJECTS[name].data(4, device)[0])
+    nets, told = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}
     for share in SHARES:
         net = at_share(whole, share)
-        of_dense = maestro.footprint(net, one, merged=True).macs / macs
-        train = pairs(lod_step(net, x, y), dense_step(dense, x, y), seconds, device)
-        merged = maestro.merge(net).eval()
-        infer = pairs(forward(merged, x), forward(dense.eval(), x), seconds / 4, device)
-        dense.train()
-        rows.append(
-            {
-                "model": name,
-                "batch": batch,
-                "share": share,
-                "macs": of_dense,
-                "train": train[2],
-                "infer": infer[2],
-                "dense_step_seconds": train[1],
-            }
-        )
-        print(
-            f"{name}, batch {batch}, {share:.0%} of the ranks: MACs {of_dense:.2f}, "
-            f"training step {train[2]:.2f}, merged inference {infer[2]:.2f} of dense",
-            flush=True,
-        )
-    return rows
+        nets[f"lod {share}"], told[f"lod {share}"] = net, {"kind": "lod"}
+        told[f"lod {share}"]["share"] = share
+        macs = maestro.footprint(net, example(name), merged=True).macs
+        if share < 1 and SUBJECTS[name].widths:
+            width = narrow(name, macs)
+            nets[f"narrow {share}"] = build(name, width).to(device)
+            told[f"narrow {share}"] = {"kind": "narrow", "share": share, "width": width}
+    for row, net in nets.items():
+        # what PyTorch's convolutions are fastest with; factors have no such layout
+        net.to(memory_format=torch.channels_last)
+        size = maestro.footprint(net, example(name), merged=True)
+        told[row] |= {"params": size.params, "macs": size.macs}
+    return nets, told, factorised
 
 
-def forward(net, x):
-    def call():
+@torch.no_grad()
+def differences(dense, whole, inputs):
+    """How far factorising moves the outputs, as a share of the largest of them.
+
+    difference: as computed. factors: what is the factors' own, computed in float64.
+    rounding: of the dense network as computed, from itself in float64.
+    """
+    exact = [x.double() if x.is_floating_point() else x for x in inputs]
+    outs = [net.eval()(*inputs).double() for net in (dense, whole)]
+    outs += [copy.deepcopy(net).double()(*exact) for net in (dense, whole)]
+    pairs = {"difference": (0, 1), "factors": (2, 3), "rounding": (0, 2)}
+    found = {
+        name: (outs[i] - outs[j]).abs().max() / outs[2].abs().max()
+        for name, (i, j) in pairs.items()
+    }
+    return {name: float(f"{value.item():.2g}") for name, value in found.items()}
+
+
+def bench(name, device, rounds):
+    """What the file says of one network."""
+    subject = SUBJECTS[name]
+    batch = subject.batch[device.type == "cuda"]
+    nets, told, factorised = networks(name, device)
+    whole = copy.deepcopy(nets["lod 1.0"])
+    data = subject.data(batch, device)
+    steps = {row: Step(net.train(), subject, *data) for row, net in nets.items()}
+    for row, took in summary(race(steps, rounds, device)).items():
+        told[row]["step"] = took
+        told[row]["work"] = ways.work(nets[row], data[0])
+        told[row]["memory"] = steps[row].memory()
+        told[row]["parts"] = steps[row].parts()
+    del steps
+    merged = {row: maestro.merge(net).eval() for row, net in nets.items()}
+    for net in merged.values():
+        net.to(memory_format=torch.channels_last)
+    for size in INFERENCE_BATCHES:
+        inputs, _ = subject.data(size, device)
         with torch.no_grad():
-            net(x)
+            calls = {row: partial(net, *inputs) for row, net in merged.items()}
+            times = race(calls, rounds, device)
+        for row, took in summary(times).items():
+            told[row][f"inference {size}"] = took
+    return {
+        "batch": batch,
+        "factorised": factorised,
+        "rows": list(told.values()),
+        "ways": ways.check(whole, data[0], 3, device),
+    }
 
-    return call
+
+def write(path, name, found, device):
+    """Put one network's figures into the file at ``path``."""
+    ran = ran_on(device, "float32")
+    found |= {key: ran.pop(key) for key in ("date", "commit")}
+    del ran["peak_memory"]
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    models = content.pop("models", {}) if content.get("ran_on") == ran else {}
+    models[name] = found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"ran_on": ran, "models": models}, indent=1)
+    path.write_text(text + "\n", "utf-8")
+
+
+def show(name, found):
+    print(f"{name}, batch {found['batch']}, factorised: {found['factorised']}")
+    print("  ratio to dense of:       MACs   work   step  inference at batch 1, 64")
+    dense = found["rows"][0]
+    for row in found["rows"]:
+        ratios = [row["macs"] / dense["macs"], row["work"] / dense["work"]]
+        ratios.append(row["step"]["ratio"])
+        ratios += [row[f"inference {size}"]["ratio"] for size in INFERENCE_BATCHES]
+        told = " ".join(f"{ratio:6.2f}" for ratio in ratios)
+        print(f"  {row['kind']:8} {row['share']:4.0%} of ranks {told}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=20, help="per measurement")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=ROOT / "_build" / "bench.json")
     args = parser.parse_args()
     device = pick_device(args.device)
-    rows = [row for n in args.models for row in bench(n, device, args.seconds)]
-    out = ROOT / "_build" / "bench.json"
-    out.parent.mkdir(exist_ok=True)
-    threads = torch.get_num_threads()
-    machine = {"device": device_name(device), "threads": threads}
-    out.write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
-    print(f"written: {out.relative_to(ROOT)}")
+    for name in args.models:
+        found = bench(name, device, args.rounds)
+        write(args.out, name, found, device)
+        show(name, found)
+    print(f"written: {args.out}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import maestro
 from maestro.lowrank.layers import LowRank, LowRankConv2d, LowRankLinear, by_columns
@@ -32,20 +33,50 @@ def difference(a, b):
     return (a - b).abs().max().item() if a.numel() else 0.0
 
 
+def one_way(layer, product):
+    """``layer``, made to take the product U V^T or the two maps."""
+    layer.product_is_cheaper = lambda positions: product
+    return layer
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("stride, padding, dilation, padding_mode", GEOMETRIES)
 @pytest.mark.parametrize("bias", [True, False])
-def test_convolution(stride, padding, dilation, padding_mode, bias):
+@pytest.mark.parametrize("product", [True, False])
+def test_convolution(stride, padding, dilation, padding_mode, bias, product):
     dense = nn.Conv2d(
         3, 4, (3, 2), stride, padding, dilation, 1, bias, padding_mode
     ).double()
     x = torch.randn(2, 3, 9, 10, dtype=torch.float64)
-    layer = maestro.factorize(copy.deepcopy(dense))
+    layer = one_way(maestro.factorize(copy.deepcopy(dense)), product)
     assert difference(layer(x), dense(x)) <= 1e-10
-    # at full rank the product is made first, at rank 2 the two maps are run
     for rank in (2, 0):
         maestro.truncate(layer, {"": rank})
         assert difference(layer(x), dense_twin(layer, dense)(x)) <= 1e-10
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("side", [3, 40])  # few positions, and many
+@pytest.mark.parametrize("product", [True, False])
+def test_convolution_keeps_the_layout_of_its_images(layout, side, product):
+    """Code behind it may count on it: ``view``, for one, does."""
+    dense = nn.Conv2d(6, 5, 3, padding=1).double()
+    layer = one_way(maestro.factorize(copy.deepcopy(dense)), product)
+    x = torch.randn(1, 6, side, side, dtype=torch.float64)
+    x = x.contiguous(memory_format=layout)
+    outs = [module(x) for module in (layer, dense)]
+    for out in outs:
+        assert out.is_contiguous(memory_format=layout)
+        out.square().sum().backward()
+    assert difference(*outs) <= 1e-10
+    G = dense.weight.grad.flatten(1)
+    torch.testing.assert_close(layer.U.grad, G @ layer.V, rtol=0, atol=1e-8)
+    torch.testing.assert_close(layer.V.grad, G.t() @ layer.U, rtol=0, atol=1e-8)
+
+
+def test_one_channel_is_in_the_default_layout():
+    layer = one_way(maestro.factorize(nn.Conv2d(1, 5, 5)), product=False)
+    assert layer(torch.randn(1, 1, 6, 6)).is_contiguous()
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, (1, 3)])
@@ -69,11 +100,12 @@ def test_convolution_without_a_batch_or_with_an_empty_one(shape, rank):
 
 @pytest.mark.parametrize("sizes", [(7, 4), (4, 7), (5, 5), (1, 3), (3, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("batch", [(), (6,), (2, 3), (2, 1, 40), (0,)])
-def test_linear(sizes, bias, batch):
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3), (0,)])
+@pytest.mark.parametrize("product", [True, False])
+def test_linear(sizes, bias, batch, product):
     dense = nn.Linear(*sizes, bias).double()
     x = torch.randn(*batch, sizes[0], dtype=torch.float64)
-    layer = maestro.factorize(copy.deepcopy(dense))
+    layer = one_way(maestro.factorize(copy.deepcopy(dense)), product)
     assert difference(layer(x), dense(x)) <= 1e-10
     for rank in reversed(range(layer.rank)):
         maestro.truncate(layer, {"": rank})
@@ -105,16 +137,16 @@ def test_rank_zero_is_the_bias(dense):
     assert torch.equal(layer.bias.grad, torch.full((4,), out[:, 0].numel() * 1.0))
 
 
-@pytest.mark.parametrize("batch", [1, 200])
+@pytest.mark.parametrize("product", [True, False])
 @pytest.mark.parametrize(
     "kind, sizes, shape",
     [(nn.Linear, (18, 4), (18,)), (nn.Conv2d, (2, 4, 3, 1, 1), (2, 3, 3))],
 )
-def test_gradients_are_those_of_the_product(kind, sizes, shape, batch):
+def test_gradients_are_those_of_the_product(kind, sizes, shape, product):
     """dL/dU = G V and dL/dV = G^T U for G = dL/dW, whichever way it is computed."""
     dense = kind(*sizes).double()
-    layer = maestro.factorize(copy.deepcopy(dense))
-    x = torch.randn(batch, *shape, dtype=torch.float64)
+    layer = one_way(maestro.factorize(copy.deepcopy(dense)), product)
+    x = torch.randn(7, *shape, dtype=torch.float64)
     weights = torch.randn_like(dense(x))
     for module in (dense, layer):
         (module(x).square() * weights).sum().backward()
@@ -124,14 +156,50 @@ def test_gradients_are_those_of_the_product(kind, sizes, shape, batch):
     torch.testing.assert_close(layer.bias.grad, dense.bias.grad, rtol=0, atol=1e-9)
 
 
-def test_the_cheaper_way_is_taken():
-    layer = maestro.factorize(nn.Linear(10, 10))
-    costs = {
-        positions: (10 * 10 * 10 + positions * 100, positions * 10 * 20)
-        for positions in (1, 10, 11, 100)
-    }
-    for positions, (product, two) in costs.items():
-        assert layer.product_is_cheaper(positions) == (product < two)
+@pytest.mark.parametrize("columns", [None, 2])
+@pytest.mark.parametrize("product", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dense", [nn.Linear(6, 5), nn.Conv2d(2, 4, 3)])
+def test_gradients_lie_in_memory_as_the_factors_do(dense, product, columns, layout):
+    """Fused optimisers on a CPU take it for granted, and are wrong without a word."""
+    layer = one_way(maestro.factorize(copy.deepcopy(dense)), product)
+    layer.columns = columns
+    x = torch.randn(3, 2, 5, 6).contiguous(memory_format=layout)
+    layer(x).square().sum().backward()
+    for factor in (layer.U, layer.V):
+        assert factor.grad.stride() == factor.stride()
+    before = [factor.detach().clone() for factor in (layer.U, layer.V)]
+    torch.optim.Adam(layer.parameters(), 0.1, eps=0.1, fused=True).step()
+    for old, factor in zip(before, (layer.U, layer.V), strict=True):
+        expected = old - 0.1 * factor.grad / (factor.grad.abs() + 0.1)
+        torch.testing.assert_close(factor.detach(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, rank, product_from",  # the first number of positions
+    [
+        (32, 32, 32, 33),  # product: 32^3, and 32^2 a position; two maps: 32 * 64
+        (32, 32, 16, None),  # a position is as dear either way
+        (48, 32, 25, 38),  # 25 columns are made as 32: 25 * 32 * 48 < P * 32^2
+        (20, 10, 2, 2),  # 10 are made as 16, and so are 2: 2 * 10 * 20 < P * 16^2
+    ],
+)
+def test_the_cheaper_way_is_taken(inputs, outputs, rank, product_from):
+    layer = maestro.factorize(nn.Linear(inputs, outputs))
+    layer.columns = rank
+    for positions in range(1, 200):
+        product = product_from is not None and positions >= product_from
+        assert layer.product_is_cheaper(positions) == product, positions
+
+
+@pytest.mark.parametrize("product", [True, False])
+def test_both_ways_are_gone(product, monkeypatch):
+    """What `product_is_cheaper` says is what happens."""
+    made = []
+    layer = one_way(maestro.factorize(nn.Conv2d(3, 5, 3)), product)
+    monkeypatch.setattr(F, "conv2d", lambda x, W, *_: made.append(W.shape) or x)
+    layer(torch.randn(1, 3, 4, 4))
+    assert made == ([(5, 3, 3, 3)] if product else [(5, 3, 3, 3), (5, 5, 1, 1)])
 
 
 def test_weight_can_be_read():

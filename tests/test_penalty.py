@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import maestro
-from maestro.lowrank import suffix_norms
+from maestro.lowrank import add_lasso_gradient, suffix_norms
 from maestro.models import LeNet
 
 
@@ -83,6 +83,32 @@ def test_in_a_loss_it_adds_to_the_gradient():
         torch.testing.assert_close(factor.grad, one + other)
 
 
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("before", [True, False])
+def test_added_without_autograd_it_is_the_same_gradient(ranks, before):
+    net = network(ranks)
+    for factor in factors(net):
+        factor.grad = torch.randn_like(factor) if before else None
+    expected = torch.autograd.grad(
+        0.3 * maestro.hierarchical_group_lasso(net), factors(net)
+    )
+    if before:
+        expected = [f.grad + g for f, g in zip(factors(net), expected, strict=True)]
+    add_lasso_gradient(net, 0.3)
+    for factor, grad in zip(factors(net), expected, strict=True):
+        torch.testing.assert_close(factor.grad, grad, rtol=1e-14, atol=1e-16)
+        # fused optimisers on a CPU take for granted that it lies as the factor does
+        assert factor.grad.stride() == factor.stride()
+
+
+def test_added_to_what_is_trained_only():
+    net = network({"0": 2})
+    net[0].requires_grad_(False)
+    add_lasso_gradient(net, 0.1)
+    assert net[0].U.grad is None and net[0].V.grad is None
+    assert net[2].U.grad.all() and net[2].bias.grad is None
+
+
 @pytest.mark.parametrize(
     "zero", [slice(2, None), slice(None), slice(0, 1), slice(1, 2)]
 )
@@ -138,6 +164,8 @@ def test_single_precision():
 def test_without_low_rank_layers_it_is_a_mistake():
     with pytest.raises(ValueError, match="LeNet has no low-rank layers to penalise"):
         maestro.hierarchical_group_lasso(LeNet())
+    with pytest.raises(ValueError, match="LeNet has no low-rank layers to penalise"):
+        add_lasso_gradient(LeNet(), 0.1)
 
 
 def test_suffix_norms():

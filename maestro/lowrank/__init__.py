@@ -3,7 +3,12 @@
 from .factorize import factorize, left_alone, low_rank_layers, ranks
 from .layers import LowRank, LowRankConv2d, LowRankLinear
 from .merging import merge
-from .penalty import hierarchical_group_lasso, importance, suffix_norms
+from .penalty import (
+    add_lasso_gradient,
+    hierarchical_group_lasso,
+    importance,
+    suffix_norms,
+)
 from .sampling import MODES, RankSampler, sample
 from .shrinking import shrink, truncate
 
@@ -13,6 +18,7 @@ __all__ = [
     "LowRankConv2d",
     "LowRankLinear",
     "RankSampler",
+    "add_lasso_gradient",
     "factorize",
     "hierarchical_group_lasso",
     "importance",

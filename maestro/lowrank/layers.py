@@ -16,10 +16,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# single-precision numbers in a vector register of the larger CPUs; a map to 6 channels
+# takes as long as one to 16
+REGISTER = 16
+
 
 def by_columns(matrix):
     """A copy of ``matrix`` (rows, columns) whose columns are contiguous in memory."""
     return matrix.detach().t().clone(memory_format=torch.contiguous_format).t()
+
+
+def _whole_registers(outputs):
+    return -(-outputs // REGISTER) * REGISTER
+
+
+def _is_channels_last(x):
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return last and not x.is_contiguous()
 
 
 def take_hooks(new, old):
@@ -81,14 +94,17 @@ class LowRank(nn.Module):
         return U @ V.t()
 
     def product_is_cheaper(self, positions):
-        """Whether making U V^T first takes fewer multiply-accumulates.
+        """Whether making U V^T first takes less work than two maps.
 
         ``positions``: how many vectors the map is applied to in this call. Two maps
-        cost r (m + n) for each; the product costs r m n once and m n for each.
+        cost r (m + n) multiply-accumulates for each; the product costs r m n once and
+        m n for each. What a map puts out is counted in whole registers, as it is made.
         """
         U, V = self.factors()
         (m, r), n = U.shape, len(V)
-        return r * m * n + positions * m * n < positions * r * (m + n)
+        m_made, r_made = _whole_registers(m), _whole_registers(r)
+        product = r * m * n + positions * m_made * n
+        return product < positions * r_made * (m_made + n)
 
     def set_factors(self, U, V):
         """Put new factors in place, keeping whether they are trained.
@@ -177,15 +193,25 @@ class LowRankConv2d(LowRank):
         else:
             padding = self.padding
         height, width = self._output_size(x.shape[-2:], padding)
-        images = 1 if x.ndim == 3 else len(x)
+        positions = (1 if x.ndim == 3 else len(x)) * height * width
         U, V = self.factors()
         if U.shape[1] == 0:
             out = x.new_zeros(*x.shape[:-3], len(U), height, width)
             return out if self.bias is None else out + self.bias[:, None, None]
         where = self.stride, padding, self.dilation
-        if self.product_is_cheaper(images * height * width):
+        if self.product_is_cheaper(positions):
             return F.conv2d(x, self._kernel(U @ V.t()), self.bias, *where)
+        return self._two_maps(x, where, positions)
+
+    def _two_maps(self, x, where, positions):
+        U, V = self.factors()
+        # for channels-last images PyTorch turns the kernel too, and its gradient back;
+        # with many weights for each position, turning the images is less
+        turned = 4 * positions < len(V) and _is_channels_last(x)
+        x = x.contiguous() if turned else x
         narrow = F.conv2d(x, self._kernel(V.t()), None, *where)
+        if turned:  # and channels come last again
+            return F.linear(narrow.movedim(1, -1), U, self.bias).movedim(-1, 1)
         return F.conv2d(narrow, U[:, :, None, None], self.bias)
 
     def _kernel(self, matrix):

@@ -18,7 +18,7 @@ from .factorize import low_rank_layers
 
 def suffix_norms(matrix):
     """||M_{b:}|| for b = 1..r: Frobenius norms of columns b..r of M (rows, r); (r,)."""
-    return _suffix_norms(matrix.square().sum(0))
+    return _suffix_norms(_column_norms(matrix))
 
 
 def importance(layer):
@@ -32,22 +32,33 @@ def hierarchical_group_lasso(net):
     net: a factorised network. Raises ValueError if it has no low-rank layers: a
     penalty that sees nothing is a mistake.
     """
-    layers = low_rank_layers(net).values()
-    if not layers:
-        raise ValueError(
-            f"{type(net).__name__} has no low-rank layers to penalise; factorize it"
-        )
-    return _SuffixLasso.apply(*(f for layer in layers for f in (layer.U, layer.V)))
+    return _SuffixLasso.apply(*_factors(net))
+
+
+@torch.no_grad()
+def add_lasso_gradient(net, lambda_gl):
+    """Add lambda_gl times the gradient of Eq. 5 to the ``.grad`` of the factors.
+
+    What ``(lambda_gl * hierarchical_group_lasso(net)).backward()`` adds, but without
+    autograd: each factor is read once for its column sums, and once more to be added.
+    Call it after the loss's own backward pass. Raises ValueError as the penalty does.
+    """
+    factors = _factors(net)
+    scale = lambda_gl * _column_scales(_padded_suffix_norms(factors))
+    for factor, row in zip(factors, scale, strict=True):
+        if not factor.requires_grad:
+            continue
+        if factor.grad is None:  # the loss does not depend on this layer
+            factor.grad = torch.zeros_like(factor)
+        factor.grad.addcmul_(factor, row[: factor.shape[1]])
 
 
 class _SuffixLasso(torch.autograd.Function):
-    """The penalty of all factors at once, one padded row of columns for each."""
+    """The penalty of all factors at once."""
 
     @staticmethod
     def forward(ctx, *factors):
-        squares = [factor.square().sum(0) for factor in factors]
-        # zeros behind a short row change no suffix before them
-        norms = _suffix_norms(torch.nn.utils.rnn.pad_sequence(squares, True))
+        norms = _padded_suffix_norms(factors)
         ctx.save_for_backward(norms, *factors)
         return norms.sum()
 
@@ -55,16 +66,45 @@ class _SuffixLasso(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         norms, *factors = ctx.saved_tensors
-        scale = grad * torch.where(norms > 0, 1 / norms, 0).cumsum(1)
+        scale = grad * _column_scales(norms)
         return tuple(
             factor * row[: factor.shape[1]]
             for factor, row in zip(factors, scale, strict=True)
         )
 
 
-def _suffix_norms(squares):
-    """Square roots of the sums from b to the end, over the last dimension.
+def _factors(net):
+    """U and V of every low-rank layer."""
+    layers = low_rank_layers(net).values()
+    if not layers:
+        raise ValueError(
+            f"{type(net).__name__} has no low-rank layers to penalise; factorize it"
+        )
+    return [factor for layer in layers for factor in (layer.U, layer.V)]
+
+
+def _padded_suffix_norms(factors):
+    """||M_{b:}|| of every factor M, a row for each with zeros behind its last column.
+
+    (factors, most columns). The zeros change no suffix before them.
+    """
+    norms = [_column_norms(factor) for factor in factors]
+    return _suffix_norms(torch.nn.utils.rnn.pad_sequence(norms, True))
+
+
+def _column_scales(norms):
+    """sum over b <= j of 1 / ||M_{b:}||, by which column j stands in the gradient."""
+    return torch.where(norms > 0, 1 / norms, 0).cumsum(1)
+
+
+def _column_norms(matrix):
+    """Norms (r,) of the columns of M (rows, r), in one pass over it."""
+    return torch.linalg.vector_norm(matrix, dim=0)
+
+
+def _suffix_norms(norms):
+    """Norms of the suffixes from those of the columns, along the last dimension.
 
     Summed from the tail, where the small terms are, so that they are not lost.
     """
-    return squares.flip(-1).cumsum(-1).sqrt().flip(-1)
+    return norms.flip(-1).square().cumsum(-1).sqrt().flip(-1)

@@ -26,9 +26,8 @@ class Dense:
         """A context around one forward and backward pass."""
         return nullcontext()
 
-    def penalty(self, model):
-        """What is added to the task's loss: a scalar tensor, or None."""
-        return None
+    def penalise(self, model):
+        """After the loss's backward pass: add the penalty's gradient to ``.grad``."""
 
     def after_epoch(self, model, optimizer):
         """Between training an epoch and evaluating it."""

@@ -3,8 +3,8 @@
 from ..footprint import costs
 from ..lowrank import (
     RankSampler,
+    add_lasso_gradient,
     factorize,
-    hierarchical_group_lasso,
     ranks,
     shrink,
 )
@@ -38,10 +38,9 @@ class Maestro(Dense):
     def step(self):
         return self.sampler.step()
 
-    def penalty(self, model):
-        if self.lambda_gl == 0:
-            return None
-        return self.lambda_gl * hierarchical_group_lasso(model)
+    def penalise(self, model):
+        if self.lambda_gl:
+            add_lasso_gradient(model, self.lambda_gl)
 
     def after_epoch(self, model, optimizer):
         shrink(model, optimizer, self.eps_ps)

@@ -4,14 +4,23 @@ Counts: 20,035,018 parameters (convolutions without bias, as batch norm follows)
 398,136,320 MACs at 32x32.
 """
 
+import torch
 from torch import nn
 
 # convolutions of each stage, and their channels in multiples of the width
 STAGES = ((2, 1), (2, 2), (4, 4), (4, 8), (4, 8))
 
 
+class VGG(nn.Sequential):
+    """Images (B, 3, 32, 32) -> logits (B, classes)."""
+
+    def forward(self, x):
+        # every layer keeps to it: on CPUs, too, thin convolutions are fastest so
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
+
+
 def vgg19(classes=10, width=64):
-    """Images (B, 3, 32, 32) -> logits; ``width`` 64 is the paper's."""
+    """VGG-19; ``width`` 64 is the paper's."""
     layers, inputs = [], 3
     for count, multiple in STAGES:
         for _ in range(count):
@@ -23,7 +32,7 @@ def vgg19(classes=10, width=64):
             ]
             inputs = outputs
         layers.append(nn.MaxPool2d(2))
-    net = nn.Sequential()
+    net = VGG()
     net.add_module("features", nn.Sequential(*layers))
     net.add_module("flatten", nn.Flatten())
     net.add_module("classifier", nn.Linear(inputs, classes))

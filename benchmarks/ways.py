@@ -1,0 +1,96 @@
+"""The cost model against the clock: U V^T first, or two maps one after the other.
+
+`LowRank.product_is_cheaper` counts multiply-accumulates, with batch and resolution.
+Here both ways are timed, forward and backward, for every layer of another shape.
+"""
+
+import copy
+import statistics
+
+import torch
+from timing import race
+
+import maestro
+
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of the layer's full rank
+
+
+def check(net, inputs, rounds, device):
+    """[{layer, m, n, positions, rank, product_ms, two_ms, product}, ...].
+
+    net: a factorised network. product: whether the cost model would make U V^T.
+    """
+    found = []
+    for name, layer, x in shapes(net, inputs):
+        for share in SHARES:
+            cut = copy.deepcopy(layer)
+            maestro.truncate(cut, {"": max(1, round(share * layer.max_rank))})
+            m, n = layer.shape
+            positions = cut(x).numel() // m
+            chosen = cut.product_is_cheaper(positions)
+            calls = {
+                way: forced(cut, x, way == "product") for way in ("product", "two")
+            }
+            times = race(calls, rounds, device)
+            took = {
+                f"{way}_ms": round(1000 * statistics.median(seconds), 4)
+                for way, seconds in times.items()
+            }
+            sizes = {"m": m, "n": n, "positions": positions, "rank": cut.rank}
+            found.append({"layer": name, **sizes, **took, "product": chosen})
+    return found
+
+
+def work(net, inputs):
+    """MACs of one forward pass on ``inputs``, in the ways that the layers choose.
+
+    A backward pass takes twice as many. The product's own are among them.
+    """
+    more = []
+
+    def count(layer, args, out):
+        m, n = layer.shape
+        positions = out.numel() // m
+        if layer.product_is_cheaper(positions):
+            dense = m * n * (layer.rank + positions)
+            more.append(dense - positions * layer.rank * (m + n))
+
+    layers = maestro.low_rank_layers(net).values()
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        net(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return maestro.footprint(net, inputs).macs + sum(more)
+
+
+def shapes(net, inputs):
+    """(name, layer, its input) of the first low-rank layer of every shape."""
+    seen = {}
+
+    def note(module, args):
+        key = module.extra_repr(), tuple(args[0].shape)
+        seen.setdefault(key, (names[module], module, args[0].detach()))
+
+    names = {layer: name for name, layer in maestro.low_rank_layers(net).items()}
+    hooks = [layer.register_forward_pre_hook(note) for layer in names]
+    with torch.no_grad():
+        net(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return list(seen.values())
+
+
+def forced(layer, x, product):
+    """A forward and backward pass of ``layer`` in this way, to call again and again."""
+    layer = copy.deepcopy(layer)
+    layer.product_is_cheaper = lambda positions: product
+    x = x.clone().requires_grad_()
+    gradient = torch.randn_like(layer(x))
+
+    def call():
+        layer(x).backward(gradient)
+        layer.zero_grad()
+        x.grad = None
+
+    return call
