@@ -63,7 +63,7 @@ VGG19 = {
 VGG19["laptop"] = Scale(
     "cifar10",
     Recipe(6, 64, 0.02, weight_decay=1e-4, milestones=(4,)),
-    (4e-4, 16e-4, 0.0),
+    (1e-4, 4e-4, 16e-4, 0.0),
     1e-5,
     {"width": 16},
 )
@@ -125,8 +125,8 @@ RESNET50 = {
     ),
     "laptop": Scale(
         "imagenette64",
-        Recipe(6, 32, 0.05, weight_decay=1e-4, milestones=(3, 5)),
-        (5e-4, 2e-3, 0.0),
+        Recipe(14, 32, 0.05, weight_decay=1e-4, milestones=(8, 12)),
+        (2e-4, 8e-4, 0.0),
         1e-5,
         {"width": 16},
     ),
