@@ -13,28 +13,25 @@ after each network; what it held of other networks stays, if it is of the same m
 """
 
 import argparse
+import bisect
 import copy
 import json
 import statistics
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 import ways
+from step import Step
 from timing import race
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile, record_function
 
 import maestro
 from maestro.config import ROOT, Recipe
-from maestro.lowrank import add_lasso_gradient
 from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
-from maestro.training import make_optimizer
 
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of each layer's full rank
 INFERENCE_BATCHES = (1, 64)
@@ -95,85 +92,19 @@ def at_share(net, share):
 def narrow(name, macs):
     """The width at which the dense network has the MACs nearest to these."""
 
-    def difference(width):
+    def at(width):
         with torch.device("meta"):
             net = build(name, width)
-        return abs(maestro.footprint(net, example(name)).macs - macs)
+        return maestro.footprint(net, example(name)).macs
 
-    return min(SUBJECTS[name].widths, key=difference)
+    widths = SUBJECTS[name].widths
+    above = bisect.bisect_left(widths, macs, 1, len(widths) - 1, key=at)
+    return min(widths[above - 1 : above + 1], key=lambda width: abs(at(width) - macs))
 
 
 def example(name):
     inputs, _ = SUBJECTS[name].data(1, "cpu")
     return inputs
-
-
-class Step:
-    """One optimiser step, to call again and again; LoD's if ``net`` is factorised."""
-
-    def __init__(self, net, subject, inputs, targets):
-        self.net = net
-        self.loss = partial(subject.loss, net, inputs, targets)
-        self.optimizer = make_optimizer(net.parameters(), subject.recipe)
-        low_rank = maestro.low_rank_layers(net)
-        self.sampler = maestro.RankSampler(net) if low_rank else None
-
-    def __call__(self):
-        with self.sampler.step() if self.sampler else nullcontext():
-            self.loss().backward()
-        if self.sampler:
-            with record_function("lasso"):
-                add_lasso_gradient(self.net, 1e-5)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def memory(self):
-        """Bytes held when the backward pass begins: what it needs, and what stays.
-
-        Weights, as many gradients, the optimiser's state, and the activations.
-        """
-        kept = {}
-
-        def pack(tensor):
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = self.loss()
-        weights = list(self.net.parameters())
-        for weight in weights:
-            kept.pop(weight.untyped_storage().data_ptr(), None)
-        del loss
-        states = [v for state in self.optimizer.state.values() for v in state.values()]
-        states = [v for v in states if isinstance(v, torch.Tensor)]
-        return sum(kept.values()) + sum(v.nbytes for v in 2 * weights + states)
-
-    def parts(self, calls=3):
-        """{part: ms} of a step by what it works on, as PyTorch's profiler sees it."""
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            for _ in range(calls):
-                self()
-        took = dict.fromkeys(
-            ("linear maps", "normalisation", "optimiser", "lasso", "rest"), 0.0
-        )
-        for event in seen.events():
-            took[part(event)] += event.self_cpu_time_total / 1000 / calls
-        return {name: round(ms, 3) for name, ms in took.items()}
-
-
-def part(event):
-    """Which part of a step a profiler's event belongs to."""
-    outer = event
-    while outer is not None:
-        if outer.name.startswith("Optimizer."):
-            return "optimiser"
-        if outer.name == "lasso":
-            return "lasso"
-        outer = outer.cpu_parent
-    if any(word in event.name for word in ("conv", "mm", "linear")):
-        return "linear maps"
-    return "normalisation" if "norm" in event.name else "rest"
 
 
 def summary(times):
@@ -195,10 +126,13 @@ def networks(name, device):
     """({row's name: network}, {row's name: what it is}, how factorising went)."""
     torch.manual_seed(0)
     dense = build(name).to(device)
-    whole = copy.deepcopy(dense)
-    started = time.perf_counter()
-    maestro.factorize(whole)
-    factorised = {"seconds": round(time.perf_counter() - started, 3)}
+    seconds = []
+    for _ in range(3):
+        whole = copy.deepcopy(dense)
+        started = time.perf_counter()
+        maestro.factorize(whole)
+        seconds.append(time.perf_counter() - started)
+    factorised = {"seconds": round(statistics.median(seconds), 3)}
     factorised |= differences(dense, whole, SUBJECTS[name].data(4, device)[0])
     nets, told = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}
     for share in SHARES:
@@ -297,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "_build" / "bench.json")
     args = parser.parse_args()
     device = pick_device(args.device)

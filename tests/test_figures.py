@@ -1,5 +1,6 @@
 """Figures of runs show what they are given, however many lines, or say "not run"."""
 
+import pandas as pd
 import pytest
 
 from maestro import figures
@@ -56,3 +57,26 @@ def test_the_axis_of_ranks_ends_where_the_ranks_do(full):
 )
 def test_without_runs_a_figure_says_so(fig):
     assert "not run yet" in texts(fig)
+
+
+def test_time_is_drawn_against_macs():
+    series = [("LoD", [1.0, 0.5], [1.1, 0.7]), ("narrow", [1.0, 0.5], [1.0, 0.6])]
+    fig = figures.time_against_macs({"a": series, "b": series})
+    assert {"LoD", "narrow", "a", "b"} <= set(texts(fig))
+    drawn = fig.axes[1].lines[1]
+    assert list(drawn.get_xdata()) == [1.0, 0.5]
+    assert list(drawn.get_ydata()) == [1.1, 0.7]
+
+
+def test_a_steps_parts_add_up():
+    names = ["linear maps", "normalisation", "rest", "lasso", "optimiser"]
+    parts = pd.DataFrame({"dense": [8.0, 1, 1, 0, 2], "LoD": [4.0, 1, 1, 1, 1]}, names)
+    fig = figures.step_parts(parts)
+    assert {" 12 ms", " 8 ms", "dense", "LoD", *names} <= set(texts(fig))
+
+
+@pytest.mark.parametrize(
+    "fig", [figures.time_against_macs({}), figures.step_parts(None)]
+)
+def test_without_a_measurement_a_figure_says_so(fig):
+    assert "not measured yet" in texts(fig)

@@ -56,9 +56,11 @@ ORDER = """
     cells
     tables
     translations
+    measured
     deploy
     figures.style
     figures.runs
+    figures.speed
     figures.theory
     figures
     claims

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import maestro
 from maestro import methods, records, training
 from maestro.config import Recipe, RunConfig
 from maestro.models import LeNet
@@ -331,6 +332,22 @@ def test_the_recipe_reaches_the_optimizer():
     recipe = Recipe(1, 1, lr=0.1, momentum=0.8, weight_decay=1e-4)
     group = training.make_optimizer(LeNet().parameters(), recipe).param_groups[0]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.8, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "factorised"), [("sgd", False), ("adam", False), ("adam", True)]
+)
+def test_one_fused_kernel_moves_all_weights(optimizer, factorised):
+    net = maestro.factorize(LeNet()) if factorised else LeNet()
+    recipe = Recipe(1, 1, lr=0.1, optimizer=optimizer)
+    assert training.make_optimizer(net.parameters(), recipe).defaults["fused"]
+
+
+def test_sgd_on_a_cpu_does_not_copy_the_factors_gradients():
+    """Its fused kernel would, and throw the copies away."""
+    net = maestro.factorize(LeNet())
+    recipe = Recipe(1, 1, lr=0.1)
+    assert not training.make_optimizer(net.parameters(), recipe).defaults["fused"]
 
 
 def test_weight_decay_can_leave_biases_and_norms_alone(digits_config, few_digits):

@@ -12,6 +12,7 @@ from .runs import (
     rank_progression,
     trade_off,
 )
+from .speed import step_parts, time_against_macs
 from .theory import (
     angles,
     excess_decay,
@@ -37,7 +38,9 @@ __all__ = [
     "remedies",
     "seed_ranks",
     "singular_values",
+    "step_parts",
     "svd_recovery",
     "theorem_gaps",
+    "time_against_macs",
     "trade_off",
 ]

@@ -1,0 +1,65 @@
+"""Figures of what was measured: time against the arithmetic, and where it goes."""
+
+import numpy as np
+
+from .style import GREY, INK, PALETTE, sheet
+
+PART_COLORS = dict(
+    zip(
+        ("linear maps", "normalisation", "rest", "lasso", "optimiser"),
+        (PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[2], GREY),
+        strict=True,
+    )
+)
+
+
+def time_against_macs(panels):
+    """Ratio of time to dense against ratio of MACs; below the line is beyond counting.
+
+    panels: {title: [(label, MACs, time), ...]}, ratios, a line each.
+    """
+    with sheet(max(1, len(panels)), 3.3, sharey=True, squeeze=False) as (fig, axes):
+        if not panels:
+            return _missing(fig, axes[0, 0])
+        for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
+            ax.plot([0, 1.2], [0, 1.2], color=GREY, lw=1, ls=(0, (4, 3)))
+            for (label, macs, time), color in zip(series, PALETTE, strict=False):
+                ax.plot(macs, time, "o-", color=color, ms=4.5, label=label)
+            ax.set(title=title, xlabel="MACs, of dense")
+            ax.set_xlim(0, 1.08)
+            ax.set_xticks([0, 0.5, 1])
+        axes[0, 0].set_ylim(0)
+        axes[0, 0].set_ylabel("time, of dense")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper left", ncols=len(handles))
+    return fig
+
+
+def step_parts(parts):
+    """A step's time by what it works on: one bar a network.
+
+    parts: DataFrame of milliseconds, parts by networks; None if there is none.
+    """
+    count = 0 if parts is None else len(parts.columns)
+    with sheet(1, 0.9 + 0.42 * count) as (fig, ax):
+        if not count:
+            return _missing(fig, ax)
+        left = np.zeros(count)
+        names = list(parts.columns)
+        for part, color in PART_COLORS.items():
+            width = parts.loc[part].to_numpy()
+            ax.barh(names, width, left=left, color=color, label=part, height=0.7)
+            left += width
+        for name, total in zip(names, left, strict=True):
+            ax.text(total, name, f" {total:.3g} ms", va="center", color=INK)
+        ax.invert_yaxis()
+        ax.set(xlabel="milliseconds of one step", xlim=(0, 1.14 * left.max()))
+        ax.grid(axis="y", visible=False)
+        fig.legend(loc="outside upper left", ncols=len(PART_COLORS))
+    return fig
+
+
+def _missing(fig, ax):
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not measured yet", ha="center", va="center", fontsize=12)
+    return fig

@@ -1,0 +1,101 @@
+"""What is read from a measurement: ratios, targets met and missed, or nothing."""
+
+import pytest
+
+from maestro import measured
+
+
+def row(kind, share, step, macs, inference):
+    took = {"ratio": step, "low": step, "high": step, "ms": 100 * step}
+    return {
+        "kind": kind,
+        "share": share,
+        "macs": macs,
+        "work": macs,
+        "params": macs,
+        "memory": macs,
+        "step": took,
+        "inference 1": {"ratio": inference},
+        "inference 64": {"ratio": inference},
+        "parts": {"linear maps": 80 * step, "rest": 20.0},
+    }
+
+
+@pytest.fixture
+def measurement():
+    rows = [row("dense", 1.0, 1.0, 1000, 1.0)]
+    for share, step in ((1.0, 1.2), (0.5, 0.7), (0.25, 0.45), (0.1, 0.2)):
+        rows.append(row("lod", share, step, 1000 * share, step))
+    rows.insert(3, row("narrow", 0.5, 0.6, 500, 0.6) | {"width": 45})
+    case = {"product_ms": 2.0, "two_ms": 1.0}
+    told = {
+        "batch": 32,
+        "rows": rows,
+        "factorised": {"seconds": 0.5, "factors": 2e-6},
+        "ways": [
+            case | {"product": False},
+            case | {"product": True},
+            {"product_ms": 1.0, "two_ms": 1.04, "product": False},
+        ],
+    }
+    ran = {"device": "CPU", "threads": 2, "precision": "float32", "torch": "2.13.0"}
+    return {"ran_on": ran, "models": {"resnet18": told}}
+
+
+def test_what_is_not_there_says_so(tmp_path):
+    assert measured.load("cuda", tmp_path) is None
+    assert measured.ran_on(None) == "not measured yet"
+
+
+def test_what_it_ran_on(measurement):
+    told = "CPU, 2 threads, float32, PyTorch 2.13.0"
+    assert measured.ran_on(measurement) == told
+
+
+def test_rows_are_ratios_to_dense(measurement):
+    rows = measured.rows(measurement)
+    half = rows.query("kind == 'lod' and share == 0.5").iloc[0]
+    assert (half.macs, half.step, half.step_ms) == (0.5, 0.7, 70)
+    assert rows.query("kind == 'narrow'").width.item() == 45
+
+
+def test_the_table_names_its_networks(measurement):
+    table = measured.table(measurement, "resnet18")
+    assert ("LoD", "a quarter") in table.index
+    assert ("narrow, dense, width 45", "half") in table.index
+    assert table.loc[("LoD", "all ranks"), "a step's time"] == "1.20"
+
+
+def test_targets_are_met_up_to_their_bound(measurement):
+    met = measured.step_targets(measurement).met
+    assert dict(met) == {
+        "step at all ranks": False,
+        "step at a quarter": True,  # as much as it may be
+        "step at a tenth": True,
+        "factorising, seconds": True,
+        "function moved by it": False,
+    }
+
+
+def test_latency_is_held_against_macs(measurement):
+    inference = measured.inference_targets(measurement)
+    assert inference.loc["ResNet-18, half, batch 1", "measured"] == 1.4
+    assert len(inference) == 8 and not inference.met.any()
+
+
+def test_parts_leave_the_narrow_networks_out(measurement):
+    parts = measured.parts(measurement, "resnet18")
+    assert list(parts.columns)[:2] == ["dense", "LoD, all ranks"]
+    assert parts.shape == (2, 5) and parts.loc["rest"].eq(20).all()
+
+
+def test_ways_count_what_was_lost_by_the_slower_one(measurement):
+    ways = measured.ways(measurement).loc["ResNet-18"]
+    assert (ways["cases"], ways["product taken"], ways["wrong"]) == (3, 1, 1)
+    assert ways["waste"] == pytest.approx((1 + 2 + 1.04) / 3 - 1)
+
+
+def test_the_committed_measurement_can_be_read():
+    measurement = measured.load("cpu")
+    assert set(measurement["models"]) == set(measured.NAMES)
+    assert len(measured.rows(measurement)) == 4 + 4 * 4 + 3 * 3
