@@ -210,6 +210,7 @@ def write(path, name, found, device):
     content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     models = content.pop("models", {}) if content.get("ran_on") == ran else {}
     models[name] = found
+    models = {known: models[known] for known in SUBJECTS if known in models}
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"ran_on": ran, "models": models}, indent=1)
     path.write_text(text + "\n", "utf-8")

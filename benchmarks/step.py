@@ -55,6 +55,7 @@ class Step:
 
     def parts(self, calls=2):
         """{part: ms} of a step by what it works on, as PyTorch's profiler sees it."""
+        self()  # other networks have had the memory meanwhile
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             for _ in range(calls):
                 self()
