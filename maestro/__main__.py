@@ -64,6 +64,9 @@ def _campaign(commands):
     command.add_argument("--workers", type=int, default=1)
     command.add_argument("--device", default="auto")
     command.add_argument("--budget-minutes", type=float, help="stop when it is over")
+    command.add_argument(
+        "--eager", action="store_true", help="on a GPU, record no steps to replay"
+    )
     command.set_defaults(do=_do_campaign)
 
 
@@ -81,7 +84,7 @@ def _do_campaign(args):
             print(config.id, campaign.describe(config))
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
-    more = {"minutes": args.budget_minutes}
+    more = {"minutes": args.budget_minutes, "eager": args.eager}
     with joined(args.device) as group:
         campaign.run(configs, args.device, args.workers, **more, group=group)
     if group.main:

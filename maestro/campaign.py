@@ -39,6 +39,7 @@ def run(
     progress=True,
     minutes=None,
     group=ALONE,
+    eager=False,
 ):
     """Train those of ``configs`` that have no record; returns {id: record} of all.
 
@@ -51,7 +52,7 @@ def run(
     after the runs under way have written their checkpoints. group: torchrun's
     processes, all of which call this and train together; ``workers`` says nothing
     then, and the first run that fails ends it all, because processes that wait for
-    each other do not agree on how to go on.
+    each other do not agree on how to go on. eager: as `fit` takes it.
     """
     if type(workers) is not int or workers < 1:
         raise ValueError(f"workers={workers!r}: it takes an integer >= 1")
@@ -66,7 +67,7 @@ def run(
     if todo and group is not ALONE:
         _run_together(todo, device, folder, progress, deadline, group)
     elif todo:
-        failed = _run_all(todo, device, workers, folder, progress, deadline)
+        failed = _run_all(todo, device, workers, folder, progress, deadline, eager)
         if failed:
             raise RuntimeError(
                 f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}"
@@ -135,7 +136,7 @@ class Pace:
         return config.task, config.model, size, config.method
 
 
-def _run_all(todo, device, workers, folder, progress, deadline):
+def _run_all(todo, device, workers, folder, progress, deadline, eager):
     """Train ``todo`` in a pool of processes; returns which failed and why, in words."""
     workers = min(workers, len(todo))
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -153,7 +154,9 @@ def _run_all(todo, device, workers, folder, progress, deadline):
             while waiting or jobs:
                 for config in _fitting(waiting, workers - len(jobs), pace, deadline):
                     waiting.remove(config)
-                    jobs[pool.submit(_run_one, config, device, folder)] = config
+                    more = {"eager": eager}
+                    job = pool.submit(_run_one, config, device, folder, **more)
+                    jobs[job] = config
                 if not jobs:
                     break  # nothing that waits fits into what is left of the budget
                 _listen(epochs, bar, pace)
@@ -313,7 +316,7 @@ def _end_with_parent():
     os._exit(1)
 
 
-def _run_one(config, device, folder, group=ALONE):
+def _run_one(config, device, folder, group=ALONE, eager=False):
     """Train one run and return its record; None if another process has it.
 
     Of a group, the first process claims and looks.
@@ -335,7 +338,7 @@ def _run_one(config, device, folder, group=ALONE):
             _note((config, words, training.epoch - told, last["seconds"]))
             told = training.epoch
 
-        ask = {"report": report, "stop": _time_to_stop}
+        ask = {"report": report, "stop": _time_to_stop, "eager": eager}
         return fit(config, device, **ask, folder=folder, group=group)
 
 

@@ -22,6 +22,7 @@ from .distributed import ALONE
 from .energy import joules
 from .machine import pick_device, ran_on
 from .models import MODELS
+from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
 
@@ -34,10 +35,11 @@ class Training:
     """A run under way: the network, its optimiser, all randomness, and the history.
 
     config: a RunConfig. task: its data, already on ``device``; loaded if None.
-    group: the processes that share the run.
+    group: the processes that share the run. recorder: what records steps to replay
+    them, as `CudaRecorder`; None if every step is run as it is.
     """
 
-    def __init__(self, config, device="cpu", task=None, group=ALONE):
+    def __init__(self, config, device="cpu", task=None, group=ALONE, recorder=None):
         self.config, self.device = config, pick_device(device)
         self.group = group
         self.method = methods.make(config)
@@ -59,7 +61,9 @@ class Training:
         self.precision = "bfloat16" if on_gpu else "float32"
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         self.model = model.to(self.device, memory_format=layout)
-        self.optimizer = make_optimizer(model.parameters(), config.recipe)
+        self.recorder = recorder
+        self.replay = Replay(self._descend, recorder) if recorder else None
+        self._make_optimizer()
         self.epoch = self.step = 0  # epochs finished; steps done in this one
         self.steps = 0  # since the start
         self.losses = []  # of the last steps, each times its examples
@@ -89,9 +93,8 @@ class Training:
         # for an epoch: then columns are cut
         net = self.group.spread(self.model, self.task.example)
         for batch in self._batches():
-            loss_sum, count = self._train_step(net, batch)
-            self.losses.append(loss_sum)
-            self.examples += count
+            self.losses.append(self._train_step(net, batch))
+            self.examples += self.task.count(batch)
             self.step += 1
             if len(self.losses) == 100:  # seldom: on a GPU it waits for the device
                 self._add_losses()
@@ -99,7 +102,7 @@ class Training:
             after_step(self)
         self._add_losses()
         if math.isfinite(self.loss_sum) and self._weights_are_finite():
-            self.method.after_epoch(self.model, self.optimizer)
+            self._shrink()
         tested = self.evaluate()
         self.seconds += time.perf_counter() - started
         self._read_meter()
@@ -122,19 +125,43 @@ class Training:
         return self.task.epoch(self.config.recipe.batch_size, seed, self.step)
 
     def _train_step(self, net, batch):
+        """One step; returns the loss of its batch, summed over examples."""
         recipe = self.config.recipe
         set_lr(self.optimizer, lr_at(recipe, self.epoch, self.steps))
+        self.method.draw()
+        self.steps += 1
+        return self.replay(batch) if self.replay else self._descend(batch, net)
+
+    def _descend(self, batch, net=None):
+        """What the device does in a step: it must never have to wait for the host."""
+        net = self.model if net is None else net
         with self.method.step():
             with self._autocast():
-                loss, loss_sum, count = self.task.loss(net, batch)
+                loss, loss_sum = self.task.loss(net, batch)
             loss.backward()
         self.method.penalise(self.model)
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        clip = self.config.recipe.clip
+        if clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.steps += 1
-        return loss_sum, count
+        return loss_sum
+
+    def _make_optimizer(self):
+        parameters, replayed = self.model.parameters(), self.replay is not None
+        self.optimizer = make_optimizer(parameters, self.config.recipe, replayed)
+        self._record_anew()
+
+    def _record_anew(self):
+        if self.replay:
+            self.method.fix_shapes()
+            self.replay.forget()
+
+    def _shrink(self):
+        shapes = [p.shape for p in self.model.parameters()]
+        self.method.after_epoch(self.model, self.optimizer)
+        if shapes != [p.shape for p in self.model.parameters()]:
+            self._record_anew()
 
     def _part_dropout(self):
         """The first process draws as one alone would, each further one otherwise."""
@@ -170,7 +197,7 @@ class Training:
         train_params, train_macs = self.method.training_cost(ranks)
         self.history.append(
             {
-                "lr": self.optimizer.param_groups[0]["lr"],
+                "lr": lr_at(self.config.recipe, self.epoch, self.steps - 1),
                 "train_loss": self.loss_sum / self.examples,
                 **tested,
                 "params": shipped.params,
@@ -208,7 +235,7 @@ class Training:
         if state["config"] != self.config.to_dict():
             raise ValueError("this checkpoint is of another configuration")
         self.model.load_state_dict(state["model"])  # takes the checkpoint's ranks
-        self.optimizer = make_optimizer(self.model.parameters(), self.config.recipe)
+        self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
         for name in _PLAIN:
@@ -246,6 +273,7 @@ class Training:
             "best": {"test_accuracy": best},
             "ran_on": ran_on(self.device, self.precision)
             | self.group.told
+            | ({"replayed": True} if self.replay else {})
             | {"wall_seconds": round(sum(line["seconds"] for line in self.history), 1)},
             "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
             "studies": {},
@@ -266,7 +294,14 @@ _PLAIN = (
 
 
 def fit(
-    config, device="cpu", task=None, report=None, stop=None, folder=None, group=ALONE
+    config,
+    device="cpu",
+    task=None,
+    report=None,
+    stop=None,
+    folder=None,
+    group=ALONE,
+    eager=False,
 ):
     """Run ``config``, or go on from its checkpoint; writes and returns the record.
 
@@ -274,10 +309,14 @@ def fit(
     it returns true, the checkpoint is written and Interrupted raised. The checkpoint is
     written at most every CHECKPOINT_SECONDS and removed when the record is safe; the
     final weights go to `weights_path`, for studies. group: all its processes call this
-    alike; the first one writes, and all stop when one is to.
+    alike; the first one writes, and all stop when one is to. eager: on a GPU, launch
+    every kernel by itself, instead of replaying recorded steps (replay.py).
     """
     checkpoint = checkpoint_path(config)
-    training = resume(Training(config, device, task, group), checkpoint)
+    device = pick_device(device)
+    graphs = device.type == "cuda" and group is ALONE and not eager
+    recorder = CudaRecorder(device) if graphs else None
+    training = resume(Training(config, device, task, group, recorder), checkpoint)
     saved = time.monotonic()
 
     def after_step(training):
@@ -327,7 +366,8 @@ def resume(training, checkpoint):
         why = why or "not readable for every process"
         print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
         checkpoint.unlink(missing_ok=True)
-    return Training(training.config, training.device, training.task, group)
+    config, device, task = training.config, training.device, training.task
+    return Training(config, device, task, group, training.recorder)
 
 
 def save_state(state, path):
@@ -356,23 +396,26 @@ def weights_path(config) -> Path:
     return CACHE / "weights" / f"{config.id}.pt"
 
 
-def make_optimizer(parameters, recipe):
+def make_optimizer(parameters, recipe, replayed=False):
     """The recipe's optimiser; fused, one kernel for all parameters, where that pays.
 
+    replayed: a recorded step is to read the learning rate, which is a tensor then.
     On a CPU the fused kernels first copy every gradient that is not in row order, as
     those of U and V are not; for SGD that is longer than all the rest of its work.
     """
     groups = [{"params": list(parameters)}]
     in_rows = all(p.is_contiguous() or p.is_cuda for p in groups[0]["params"])
-    fused = in_rows or recipe.optimizer == "adam"
-    decay = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
+    fused = in_rows or replayed or recipe.optimizer == "adam"
+    device = groups[0]["params"][0].device
+    lr = torch.tensor(recipe.lr, device=device) if replayed else recipe.lr
+    decay = {"lr": lr, "weight_decay": recipe.weight_decay, "fused": fused}
     if not recipe.decay_vectors:
         vectors = [p for p in groups[0]["params"] if p.ndim < 2]
         groups[0]["params"] = [p for p in groups[0]["params"] if p.ndim >= 2]
         groups.append({"params": vectors, "weight_decay": 0.0})
     if recipe.optimizer == "adam":
-        betas, eps = recipe.betas, recipe.adam_eps
-        return torch.optim.Adam(groups, betas=betas, eps=eps, **decay)
+        adam = {"betas": recipe.betas, "eps": recipe.adam_eps, "capturable": replayed}
+        return torch.optim.Adam(groups, **adam, **decay)
     return torch.optim.SGD(groups, momentum=recipe.momentum, **decay)
 
 
@@ -389,7 +432,10 @@ def lr_at(recipe, epoch, step=0):
 
 def set_lr(optimizer, lr):
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 @torch.no_grad()

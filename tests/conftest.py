@@ -26,6 +26,14 @@ def same_start():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def in_double():
+    """Double precision by default: what differs is not a sum in another order."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def digits_run(method="maestro", seed=0, epochs=3, batch_size=128, lr=0.05, **options):
     """LeNet on digits; factorised, it loses ranks after each of its few epochs."""
     if method != "dense":

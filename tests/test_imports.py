@@ -48,6 +48,7 @@ ORDER = """
     methods.masked
     methods
     distributed
+    replay
     training
     tuning
     theory

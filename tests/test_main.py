@@ -80,7 +80,7 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     monkeypatch.setattr(campaign, "run", lambda *a, **more: given.append((a, more)))
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
     assert main([*words, "--budget-minutes", "9"]) == 0
-    more = {"minutes": 9.0, "group": ALONE}
+    more = {"minutes": 9.0, "eager": False, "group": ALONE}
     assert given == [(([runs[1]], "cpu", 2), more)]
 
 

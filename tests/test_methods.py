@@ -68,12 +68,13 @@ def test_steps_of_maestro_are_those_of_the_plain_implementation(ranks):
     buffers = {n: b.clone() for n, b in net.named_buffers()}
     momentum = {n: torch.zeros_like(p) for n, p in factors.items()}
     for _ in range(12):  # of which each cuts some layer
-        with method.step() as cut:
+        method.draw()
+        with method.step():
             loss = F.cross_entropy(net(x), y)
             loss.backward()
         method.penalise(net)
         wanted = {n: p.requires_grad_() for n, p in factors.items()}
-        expected, grads = plain_step(dense, wanted, buffers, cut, x, y)
+        expected, grads = plain_step(dense, wanted, buffers, method.cut, x, y)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
         for (name, ours), grad in zip(net.named_parameters(), grads, strict=True):
             torch.testing.assert_close(ours.grad, grad, rtol=1e-9, atol=1e-13)

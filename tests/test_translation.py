@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_replay import Recorder, same_course, trained
 from torch import nn
 
 from maestro import datasets
@@ -257,7 +258,7 @@ def test_the_loss_is_that_of_the_recipes_source(task):
     """Smoothing as there: 0.1 over the V - 1 wrong symbols, summed but for padding."""
     model = small_model().eval()
     (source, target), symbols = batch = next(task.epoch(32, seed=1))
-    loss, told, count = task.loss(model, batch)
+    loss, told = task.loss(model, batch)
     gold = target[:, 1:]
     one_hot = nn.functional.one_hot(gold, task.classes).float()
     smooth = one_hot * (1 - 0.1) + (1 - one_hot) * 0.1 / (task.classes - 1)
@@ -265,7 +266,7 @@ def test_the_loss_is_that_of_the_recipes_source(task):
     assert (gold == PAD).any()
     assert loss.item() == pytest.approx(each[gold != PAD].sum().item(), rel=1e-5)
     assert loss.requires_grad and not told.requires_grad and told == loss
-    assert count == symbols == (gold != PAD).sum()
+    assert task.count(batch) == symbols == (gold != PAD).sum()
 
 
 def test_evaluation_is_that_of_one_sentence_at_a_time(task):
@@ -499,3 +500,13 @@ def test_a_factorised_run_resumes_bit_for_bit(task):
     assert again.history[1] | {"seconds": 0} == straight.history[1] | {"seconds": 0}
     first, second = (r.model.state_dict() for r in (straight, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_replayed_training_follows_rate_and_clipping(task, in_double):
+    """Each step has a rate of its own: a recorded one must read it, not remember it."""
+    config = run_of("maestro", epochs=2)
+    recipe = replace(config.recipe, lr=2e-3, clip=0.5)
+    config = replace(config, recipe=recipe, size=config.size | {"dropout": 0.0})
+    recorder = Recorder()
+    same_course(trained(config, task, recorder), trained(config, task))
+    assert recorder.recorded > 0

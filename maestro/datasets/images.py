@@ -27,11 +27,16 @@ class Classification:
     def loss(self, model, batch):
         """Mean cross-entropy of one batch, to descend on.
 
-        Returns (loss, its sum over examples, detached, how many examples).
+        Returns (loss, its sum over examples, detached).
         """
         images, labels = batch
         loss = F.cross_entropy(model(images), labels)
-        return loss, loss.detach() * len(labels), len(labels)
+        return loss, loss.detach() * len(labels)
+
+    def count(self, batch):
+        """Over how many examples the loss of this batch is summed."""
+        _, labels = batch
+        return len(labels)
 
     @torch.no_grad()
     def evaluate(self, model, batch_size=1000):

@@ -48,6 +48,7 @@ class TranslationTask:
             [(rows != PAD).sum(1) for rows in self.pairs["train"]]
         )
         self.lengths = self.lengths.cpu()  # (2, N)
+        self.multiple = 8 if torch.device(device).type == "cuda" else 1
         symbols = torch.full((1, 28), START)
         self.example = (symbols, symbols)
 
@@ -70,21 +71,22 @@ class TranslationTask:
             by_length = pool[key[pool].sort(stable=True).indices]
             batches += by_length.split(batch_size)
         for i in torch.randperm(len(batches), generator=generator)[done:].tolist():
-            columns = source_lengths[batches[i]].max(), target_lengths[batches[i]].max()
+            lengths = self.lengths[:, batches[i]].max(1).values
+            # a step that is recorded for each shape of batch wants few of them
+            lengths = (lengths + self.multiple - 1) // self.multiple * self.multiple
             picked = batches[i].to(source.device)
-            rows = source[picked, : columns[0]], target[picked, : columns[1]]
+            rows = source[picked, : lengths[0]], target[picked, : lengths[1]]
             # every row's start is given, all that follows is to be found
             yield rows, int((target_lengths[batches[i]] - 1).sum())
 
     def loss(self, model, batch):
         """Label-smoothed cross-entropy, summed over target symbols as the recipe does.
 
-        Returns (loss to descend, the same detached, how many symbols). As in the
-        recipe's source, the smoothing goes to the V - 1 symbols that are wrong,
-        padding among them. PyTorch spreads its own over all V, which with V / (V - 1)
-        times as much is the same.
+        Returns (loss to descend, the same detached). As in the recipe's source, the
+        smoothing goes to the V - 1 symbols that are wrong, padding among them. PyTorch
+        spreads its own over all V, which with V / (V - 1) times as much is the same.
         """
-        (source, target), symbols = batch
+        (source, target), _ = batch
         logits = model(source, target[:, :-1])
         loss = F.cross_entropy(
             logits.flatten(0, 1).float(),
@@ -93,7 +95,12 @@ class TranslationTask:
             reduction="sum",
             label_smoothing=SMOOTHING * self.classes / (self.classes - 1),
         )
-        return loss, loss.detach(), symbols
+        return loss, loss.detach()
+
+    def count(self, batch):
+        """Over how many target symbols the loss of this batch is summed."""
+        _, symbols = batch
+        return symbols
 
     @torch.no_grad()
     def evaluate(self, model, batch_size=256):

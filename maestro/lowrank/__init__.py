@@ -9,7 +9,7 @@ from .penalty import (
     importance,
     suffix_norms,
 )
-from .sampling import MODES, RankSampler, sample
+from .sampling import MODES, Masks, RankSampler, columns_in_use, sample
 from .shrinking import shrink, truncate
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "LowRank",
     "LowRankConv2d",
     "LowRankLinear",
+    "Masks",
     "RankSampler",
     "add_lasso_gradient",
+    "columns_in_use",
     "factorize",
     "hierarchical_group_lasso",
     "importance",

@@ -46,7 +46,8 @@ class LowRank(nn.Module):
     """y = U V^T x + bias, for the two factors U (m, r) and V (n, r).
 
     ``columns`` is ordered dropout's state: None, or the number of leading columns that
-    the layer uses (`maestro.sample` sets it for the length of one step). At rank 0 the
+    the layer uses (`maestro.sample` sets it for the length of one step), or the same as
+    a row (r,) of ones and then zeros, which keeps all shapes as they are. At rank 0 the
     layer is its bias.
     """
 
@@ -79,14 +80,15 @@ class LowRank(nn.Module):
 
     @property
     def width(self):
-        """How many leading columns are in use now: all r, unless some are cut."""
-        return self.rank if self.columns is None else self.columns
+        """How many leading columns are computed with: all r, unless some are cut."""
+        return self.columns if isinstance(self.columns, int) else self.rank
 
     def factors(self):
         """U (m, b) and V (n, b): the leading columns in use, all r unless sampled."""
-        if self.columns is None:
-            return self.U, self.V
-        return self.U[:, : self.columns], self.V[:, : self.columns]
+        U, V, columns = self.U, self.V, self.columns
+        if isinstance(columns, torch.Tensor):  # of one factor it is enough
+            return (U * columns, V) if len(U) <= len(V) else (U, V * columns)
+        return U[:, :columns], V[:, :columns]
 
     def matrix(self):
         """U V^T (m, n), of the columns in use."""
@@ -100,8 +102,7 @@ class LowRank(nn.Module):
         cost r (m + n) multiply-accumulates for each; the product costs r m n once and
         m n for each. What a map puts out is counted in whole registers, as it is made.
         """
-        U, V = self.factors()
-        (m, r), n = U.shape, len(V)
+        (m, n), r = self.shape, self.width
         m_made, r_made = _whole_registers(m), _whole_registers(r)
         product = r * m * n + positions * m_made * n
         return product < positions * r_made * (m_made + n)
@@ -194,13 +195,12 @@ class LowRankConv2d(LowRank):
             padding = self.padding
         height, width = self._output_size(x.shape[-2:], padding)
         positions = (1 if x.ndim == 3 else len(x)) * height * width
-        U, V = self.factors()
-        if U.shape[1] == 0:
-            out = x.new_zeros(*x.shape[:-3], len(U), height, width)
+        if self.width == 0:
+            out = x.new_zeros(*x.shape[:-3], self.out_channels, height, width)
             return out if self.bias is None else out + self.bias[:, None, None]
         where = self.stride, padding, self.dilation
         if self.product_is_cheaper(positions):
-            return F.conv2d(x, self._kernel(U @ V.t()), self.bias, *where)
+            return F.conv2d(x, self.weight, self.bias, *where)
         return self._two_maps(x, where, positions)
 
     def _two_maps(self, x, where, positions):

@@ -58,14 +58,8 @@ class RankSampler:
     def step(self):
         """Run the body with one draw in force; yields the draw, {name: b}."""
         cut = self.draw()
-        before = {name: self.layers[name].columns for name in cut}
-        try:
-            for name, b in cut.items():
-                self.layers[name].columns = b
+        with columns_in_use(self.layers, cut):
             yield cut
-        finally:
-            for name, columns in before.items():
-                self.layers[name].columns = columns
 
     def state_dict(self):
         """What a resumed run needs besides the generator: the list still to walk."""
@@ -103,6 +97,52 @@ class RankSampler:
 
     def _randint(self, high):
         return torch.randint(high, (), generator=self.generator).item()
+
+
+class Masks:
+    """Draws as rows of ones and zeros in the layers: every step has the same shapes.
+
+    For a step that is recorded once and replayed: it reads the draw where it lies, on
+    the device, and `send` changes it there. A cut layer saves nothing then, one of
+    many. layers: {name: layer}; it holds while their ranks stay as they are.
+    """
+
+    def __init__(self, layers):
+        self.layers = layers
+        self.ranks = [layer.rank for layer in layers.values()]
+        factor = next(iter(layers.values())).U
+        self.dtype, device = factor.dtype, factor.device
+        owner = torch.arange(len(layers)).repeat_interleave(torch.tensor(self.ranks))
+        column = torch.cat([torch.arange(rank) for rank in self.ranks])
+        self.owner, self.column = owner.to(device), column.to(device)
+        self.widths = torch.tensor(self.ranks, device=device)
+
+    def send(self, cut):
+        """Let the next steps run the layers in ``cut``, {name: b}, with b columns."""
+        named = self.layers.items()
+        widths = torch.tensor([cut.get(name, layer.width) for name, layer in named])
+        if self.widths.is_cuda:  # from pinned memory nobody waits for the copy
+            widths = widths.pin_memory()
+        self.widths.copy_(widths, non_blocking=True)
+
+    def in_force(self):
+        """A context in which the layers use what was sent last."""
+        used = (self.column < self.widths[self.owner]).to(self.dtype)
+        rows = used.split(self.ranks)
+        return columns_in_use(self.layers, dict(zip(self.layers, rows, strict=True)))
+
+
+@contextmanager
+def columns_in_use(layers, columns):
+    """Within it ``layers[name].columns`` is ``columns[name]``, for all names there."""
+    before = {name: layers[name].columns for name in columns}
+    try:
+        for name, these in columns.items():
+            layers[name].columns = these
+        yield
+    finally:
+        for name, these in before.items():
+            layers[name].columns = these
 
 
 def sample(net, generator=None, mode="pair"):

@@ -22,8 +22,18 @@ class Dense:
         self.costs = costs(model, example_inputs)
         return model
 
+    def fix_shapes(self):
+        """From now on, while the ranks stay, every step is to have the same shapes.
+
+        Such a step can be recorded and replayed: what `draw` draws it then reads from
+        tensors that keep their place.
+        """
+
+    def draw(self):
+        """Before each step: what of the network it is to train."""
+
     def step(self):
-        """A context around one forward and backward pass."""
+        """A context around one forward and backward pass of what was drawn."""
         return nullcontext()
 
     def penalise(self, model):

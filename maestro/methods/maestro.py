@@ -2,8 +2,10 @@
 
 from ..footprint import costs
 from ..lowrank import (
+    Masks,
     RankSampler,
     add_lasso_gradient,
+    columns_in_use,
     factorize,
     ranks,
     shrink,
@@ -28,6 +30,7 @@ class Maestro(Dense):
                 raise ValueError(f"{name}={value!r}: it takes a number >= 0")
         self.lambda_gl, self.eps_ps = lambda_gl, eps_ps
         self.mode, self.skip = sampler, skip
+        self.masks = None
 
     def prepare(self, model, example_inputs, generator):
         model = factorize(model, self.skip)
@@ -35,8 +38,18 @@ class Maestro(Dense):
         self.sampler = RankSampler(model, self.mode, generator)
         return model
 
+    def fix_shapes(self):
+        self.masks = Masks(self.sampler.layers)
+
+    def draw(self):
+        self.cut = self.sampler.draw()
+        if self.masks:
+            self.masks.send(self.cut)
+
     def step(self):
-        return self.sampler.step()
+        if self.masks:
+            return self.masks.in_force()
+        return columns_in_use(self.sampler.layers, self.cut)
 
     def penalise(self, model):
         if self.lambda_gl:
