@@ -1,16 +1,20 @@
 """The methods' hooks: a step of them is the step that the equations print."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 import maestro
 from maestro import methods
+from maestro.config import ROOT
 from maestro.lowrank import low_rank_layers
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import plain
 
 LAMBDA, LR, MOMENTUM = 3e-3, 0.05, 0.9
 
@@ -29,31 +33,6 @@ def network():
     ).double()
 
 
-def plain_step(dense, factors, buffers, cut, x, y):
-    """Algorithm 1's step by the book: dense weights U V^T, suffixes in loops.
-
-    factors: {name: tensor} to descend on; cut: {layer: b}. Returns loss, gradients.
-    """
-    weights = {}
-    for name, weight in dense.state_dict().items():
-        layer = name.removesuffix(".weight")
-        if layer + ".U" in factors:
-            U, V = factors[layer + ".U"], factors[layer + ".V"]
-            b = cut.get(layer, U.shape[1])
-            weights[name] = (U[:, :b] @ V[:, :b].t()).view_as(weight)
-        elif name in factors:
-            weights[name] = factors[name]
-    loss = F.cross_entropy(functional_call(dense, weights | buffers, (x,)), y)
-    penalty = sum(
-        factor[:, b:].norm()
-        for name, factor in factors.items()
-        if name.endswith((".U", ".V"))
-        for b in range(factor.shape[1])
-    )
-    named = list(factors.values())
-    return loss.item(), torch.autograd.grad(loss + LAMBDA * penalty, named)
-
-
 @pytest.mark.parametrize("ranks", [{}, {"0": 3, "3": 2, "5": 1}])
 def test_steps_of_maestro_are_those_of_the_plain_implementation(ranks):
     torch.manual_seed(0)
@@ -63,28 +42,31 @@ def test_steps_of_maestro_are_those_of_the_plain_implementation(ranks):
     generator = torch.Generator().manual_seed(0)
     net = method.prepare(copy.deepcopy(dense), x[:1], generator)
     maestro.truncate(net, ranks)
-    optimizer = torch.optim.SGD(net.parameters(), LR, MOMENTUM)
-    factors = {n: p.detach().clone() for n, p in net.named_parameters()}
-    buffers = {n: b.clone() for n, b in net.named_buffers()}
-    momentum = {n: torch.zeros_like(p) for n, p in factors.items()}
+    by_the_book = copy.deepcopy(net)
+    optimizers = [
+        torch.optim.SGD(n.parameters(), LR, MOMENTUM) for n in (net, by_the_book)
+    ]
     for _ in range(12):  # of which each cuts some layer
         method.draw()
         with method.step():
             loss = F.cross_entropy(net(x), y)
             loss.backward()
         method.penalise(net)
-        wanted = {n: p.requires_grad_() for n, p in factors.items()}
-        expected, grads = plain_step(dense, wanted, buffers, method.cut, x, y)
-        assert loss.item() == pytest.approx(expected, rel=1e-12)
-        for (name, ours), grad in zip(net.named_parameters(), grads, strict=True):
-            torch.testing.assert_close(ours.grad, grad, rtol=1e-9, atol=1e-13)
-            momentum[name] = MOMENTUM * momentum[name] + grad
-            factors[name] = factors[name].detach() - LR * momentum[name]
-        optimizer.step()
-        optimizer.zero_grad()
+        expected = F.cross_entropy(plain.outputs(dense, by_the_book, method.cut, x), y)
+        (expected + LAMBDA * plain.penalty(by_the_book)).backward()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+        close(net, by_the_book, lambda parameter: parameter.grad, 1e-9)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    close(net, by_the_book, lambda parameter: parameter, 1e-9)
+
+
+def close(net, other, part, tolerance):
+    expected = dict(other.named_parameters())
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(
-            parameter.detach(), factors[name], rtol=1e-9, atol=1e-12
+            part(parameter), part(expected[name]), rtol=tolerance, atol=1e-12
         )
 
 
