@@ -8,13 +8,17 @@ and narrow, with as many multiply-accumulates (MACs) as are left: the floor. A r
 the median over rounds of what a network took to what the dense one took in that round.
 
 A step is what training.py does: the draw, forward, loss, backward, the lasso's
-gradient, the optimiser. Inference is that of merged networks. Writes one JSON file
-after each network; what it held of other networks stays, if it is of the same machine.
+gradient, the optimiser. On a GPU it computes in bfloat16, is recorded and replayed, the
+dense one as well; "launched" is the same without a recording. Inference is that of
+merged networks, as they are and, "folded", with each batch norm folded into the
+convolution before it. Writes one JSON file after each network; what it held of other
+networks stays, if it is of the same machine.
 """
 
 import argparse
 import bisect
 import copy
+import itertools
 import json
 import statistics
 import time
@@ -24,14 +28,17 @@ from pathlib import Path
 
 import torch
 import ways
-from step import Step
+from step import Step, reduced
 from timing import race
+from torch import nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 import maestro
 from maestro.config import ROOT, Recipe
 from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
+from maestro.replay import CudaRecorder
 
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of each layer's full rank
 INFERENCE_BATCHES = (1, 64)
@@ -41,12 +48,13 @@ ADAM = Recipe(epochs=1, batch_size=1, lr=1e-6, optimizer="adam")
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure. batch: on a CPU, on a GPU. shape: of one input.
+    """A network to measure. cpu, gpu: batches to train there. shape: of one input.
 
     widths: all that it can be built with, its own last; empty if it has no width.
     """
 
-    batch: tuple
+    cpu: tuple
+    gpu: tuple
     shape: tuple
     widths: tuple = ()
     recipe: Recipe = SGD
@@ -57,7 +65,10 @@ class Subject:
         if len(self.shape) == 1:
             symbols = torch.randint(4, 9521, (3, batch, *self.shape), device=device)
             return tuple(symbols[:2]), symbols[2]
+        # as training has them: contiguous on a CPU, channels last on a GPU
         x = torch.randn(batch, *self.shape, device=device)
+        if x.is_cuda:
+            x = x.contiguous(memory_format=torch.channels_last)
         return (x,), torch.randint(10, (batch,), device=device)
 
     def loss(self, net, inputs, targets):
@@ -66,10 +77,10 @@ class Subject:
 
 
 SUBJECTS = {
-    "resnet18": Subject((32, 512), (3, 32, 32), range(1, 65)),
-    "vgg19": Subject((32, 512), (3, 32, 32), range(1, 65)),
-    "transformer": Subject((32, 128), (28,), range(8, 513, 8), ADAM, "sum"),
-    "lenet": Subject((64, 512), (1, 28, 28)),
+    "resnet18": Subject((32,), (128, 512), (3, 32, 32), range(1, 65)),
+    "vgg19": Subject((32,), (128, 512), (3, 32, 32), range(1, 65)),
+    "transformer": Subject((32,), (128, 256), (28,), range(8, 513, 8), ADAM, "sum"),
+    "lenet": Subject((64,), (64, 512), (1, 28, 28)),
 }
 
 
@@ -170,41 +181,64 @@ def differences(dense, whole, inputs):
     return {name: float(f"{value.item():.2g}") for name, value in found.items()}
 
 
-def bench(name, device, rounds):
-    """What the file says of one network."""
+def bench(name, device, rounds, recorder=None):
+    """What the file says of one network. recorder: to replay its steps with."""
     subject = SUBJECTS[name]
-    batch = subject.batch[device.type == "cuda"]
     nets, told, factorised = networks(name, device)
     whole = copy.deepcopy(nets["lod 1.0"])
-    data = subject.data(batch, device)
-    steps = {row: Step(net.train(), subject, *data) for row, net in nets.items()}
+    batches = subject.gpu if device.type == "cuda" else subject.cpu
+    data = subject.data(batches[0], device)
+    rows = []
+    for size in batches:
+        found = training(nets, subject, subject.data(size, device), rounds, recorder)
+        rows += [{"batch": size} | told[row] | found[row] for row in nets]
+    for row, took in inference(nets, subject, rounds, device).items():
+        rows[list(nets).index(row)] |= took  # it does not depend on training's batch
+    checked = ways.check(whole, data[0], min(rounds, 3), device, recorder)
+    return {"factorised": factorised, "rows": rows, "ways": checked}
+
+
+def training(nets, subject, batch, rounds, recorder):
+    """{row: what a training step of this network takes}."""
+    found, device = {}, batch[1].device
+    steps = {
+        row: Step(net.train(), subject, batch, recorder) for row, net in nets.items()
+    }
     for row, took in summary(race(steps, rounds, device)).items():
-        told[row]["step"] = took
-        told[row]["work"] = ways.work(nets[row], data[0])
-        told[row]["memory"] = steps[row].memory()
-        told[row]["parts"] = steps[row].parts()
-    del steps
+        found[row] = {"step": took, "work": ways.work(nets[row], batch[0])}
+        found[row] |= {"memory": steps[row].memory(), "parts": steps[row].parts()}
+    if recorder:
+        steps = {
+            row: Step(copy.deepcopy(net), subject, batch) for row, net in nets.items()
+        }
+        for row, took in summary(race(steps, rounds, device)).items():
+            found[row]["launched"] = took
+    return found
+
+
+@torch.no_grad()
+def inference(nets, subject, rounds, device):
+    """{row: {"inference 1": ..., "folded 1": ...}} of the networks, merged."""
+    found = {row: {} for row in nets}
     merged = {row: maestro.merge(net).eval() for row, net in nets.items()}
-    for net in merged.values():
-        net.to(memory_format=torch.channels_last)
-    for size in INFERENCE_BATCHES:
+    forms = {"inference": merged}
+    if any(isinstance(m, nn.BatchNorm2d) for m in merged["dense"].modules()):
+        forms["folded"] = {row: fuse(net) for row, net in merged.items()}
+    for (form, each), size in itertools.product(forms.items(), INFERENCE_BATCHES):
         inputs, _ = subject.data(size, device)
-        with torch.no_grad():
-            calls = {row: partial(net, *inputs) for row, net in merged.items()}
+        for net in each.values():
+            net.to(memory_format=torch.channels_last)
+        calls = {row: partial(net, *inputs) for row, net in each.items()}
+        with reduced(device):
             times = race(calls, rounds, device)
         for row, took in summary(times).items():
-            told[row][f"inference {size}"] = took
-    return {
-        "batch": batch,
-        "factorised": factorised,
-        "rows": list(told.values()),
-        "ways": ways.check(whole, data[0], 3, device),
-    }
+            found[row][f"{form} {size}"] = took
+    return found
 
 
 def write(path, name, found, device):
     """Put one network's figures into the file at ``path``."""
-    ran = ran_on(device, "float32")
+    ran = ran_on(device, "bfloat16" if device.type == "cuda" else "float32")
     found |= {key: ran.pop(key) for key in ("date", "commit")}
     del ran["peak_memory"]
     content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
@@ -217,15 +251,18 @@ def write(path, name, found, device):
 
 
 def show(name, found):
-    print(f"{name}, batch {found['batch']}, factorised: {found['factorised']}")
-    print("  ratio to dense of:       MACs   work   step  inference at batch 1, 64")
-    dense = found["rows"][0]
+    print(f"{name}, factorised: {found['factorised']}")
+    print("  ratio to dense of:                MACs   work memory   step  inference")
     for row in found["rows"]:
-        ratios = [row["macs"] / dense["macs"], row["work"] / dense["work"]]
+        dense = next(r for r in found["rows"] if r["batch"] == row["batch"])
+        ratios = [row[key] / dense[key] for key in ("macs", "work", "memory")]
         ratios.append(row["step"]["ratio"])
-        ratios += [row[f"inference {size}"]["ratio"] for size in INFERENCE_BATCHES]
-        told = " ".join(f"{ratio:6.2f}" for ratio in ratios)
-        print(f"  {row['kind']:8} {row['share']:4.0%} of ranks {told}", flush=True)
+        forms = ("inference", "folded")
+        keys = [f"{form} {size}" for form in forms for size in INFERENCE_BATCHES]
+        ratios += [row[key]["ratio"] for key in keys if key in row]
+        ratios = " ".join(f"{ratio:6.2f}" for ratio in ratios)
+        told = f"{row['kind']:8} {row['share']:4.0%} of ranks, batch {row['batch']:3}"
+        print(f"  {told} {ratios}", flush=True)
 
 
 def main():
@@ -236,8 +273,9 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "_build" / "bench.json")
     args = parser.parse_args()
     device = pick_device(args.device)
+    recorder = CudaRecorder(device) if device.type == "cuda" else None
     for name in args.models:
-        found = bench(name, device, args.rounds)
+        found = bench(name, device, args.rounds, recorder)
         write(args.out, name, found, device)
         show(name, found)
     print(f"written: {args.out}")

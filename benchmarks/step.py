@@ -1,41 +1,85 @@
 """One optimiser step, dense or LoD: to time it, weigh it and take it apart."""
 
-from contextlib import nullcontext
-from functools import partial
-
 import torch
+from torch.autograd import DeviceType
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import maestro
-from maestro.lowrank import add_lasso_gradient
+from maestro import methods
+from maestro.replay import Replay
 from maestro.training import make_optimizer
+
+PARTS = ("linear maps", "normalisation", "optimiser", "lasso", "rest")
+
+
+def reduced(device):
+    """The context in which a network computes on ``device``: on GPUs in bfloat16."""
+    on_gpu = device.type == "cuda"
+    return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu)
 
 
 class Step:
-    """One optimiser step, to call again and again; LoD's if ``net`` is factorised."""
+    """What training does with one batch, over and over; LoD if ``net`` is factorised.
 
-    def __init__(self, net, subject, inputs, targets):
-        self.net = net
-        self.loss = partial(subject.loss, net, inputs, targets)
-        self.optimizer = make_optimizer(net.parameters(), subject.recipe)
-        low_rank = maestro.low_rank_layers(net)
-        self.sampler = maestro.RankSampler(net) if low_rank else None
+    batch: (inputs, targets). recorder: what records the step to replay it, as
+    `maestro.training.Training` takes it.
+    """
+
+    def __init__(self, net, subject, batch, recorder=None):
+        self.net, self.subject, self.batch = net, subject, batch
+        self.device = batch[1].device
+        self.method = methods.Dense()
+        if maestro.low_rank_layers(net):
+            self.method = methods.Maestro(lambda_gl=1e-5)
+            self.method.sampler = maestro.RankSampler(net)
+        self.optimizer = make_optimizer(
+            net.parameters(), subject.recipe, replayed=recorder is not None
+        )
+        self.replay = Replay(self.descend, recorder) if recorder else None
+        if recorder:
+            self.method.fix_shapes()
 
     def __call__(self):
-        with self.sampler.step() if self.sampler else nullcontext():
-            self.loss().backward()
-        if self.sampler:
-            with record_function("lasso"):
-                add_lasso_gradient(self.net, 1e-5)
+        self.method.draw()
+        (self.replay or self.descend)(self.batch)
+
+    def descend(self, batch):
+        with self.method.step():
+            loss = self.loss(batch)
+            loss.backward()
+        with record_function("lasso"):
+            self.method.penalise(self.net)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        return loss.detach()
+
+    def loss(self, batch):
+        with reduced(self.device):
+            return self.subject.loss(self.net, *batch)
 
     def memory(self):
-        """Bytes held when the backward pass begins: what it needs, and what stays.
+        """Bytes that a step holds at its peak, or on a CPU when its backward begins.
 
         Weights, as many gradients, the optimiser's state, and the activations.
         """
+        weights = list(self.net.parameters())
+        states = [v for state in self.optimizer.state.values() for v in state.values()]
+        states = [v for v in states if isinstance(v, torch.Tensor)]
+        if self.device.type == "cuda":
+            return sum(v.nbytes for v in weights + states) + self._peak()
+        return sum(v.nbytes for v in 2 * weights + states) + self._kept(weights)
+
+    def _peak(self):
+        """Bytes that one step takes from the device and gives back, at most."""
+        self.method.draw()
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.descend(self.batch)
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def _kept(self, weights):
+        """Bytes that a forward pass keeps for the backward pass, besides weights."""
         kept = {}
 
         def pack(tensor):
@@ -44,26 +88,31 @@ class Step:
             return tensor
 
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = self.loss()
-        weights = list(self.net.parameters())
+            loss = self.loss(self.batch)
         for weight in weights:
             kept.pop(weight.untyped_storage().data_ptr(), None)
         del loss
-        states = [v for state in self.optimizer.state.values() for v in state.values()]
-        states = [v for v in states if isinstance(v, torch.Tensor)]
-        return sum(kept.values()) + sum(v.nbytes for v in 2 * weights + states)
+        return sum(kept.values())
 
     def parts(self, calls=2):
-        """{part: ms} of a step by what it works on, as PyTorch's profiler sees it."""
-        self()  # other networks have had the memory meanwhile
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
+        """{part: ms} of a step by what it works on, as PyTorch's profiler sees it.
+
+        On a GPU it is the time of the kernels, of a step that is not replayed.
+        """
+        kinds, clock = [ProfilerActivity.CPU], "self_cpu_time_total"
+        if self.device.type == "cuda":
+            kinds.append(ProfilerActivity.CUDA)
+            clock = "self_device_time_total"
+        self.method.draw()
+        self.descend(self.batch)  # other networks have had the memory meanwhile
+        with profile(activities=kinds) as seen:
             for _ in range(calls):
-                self()
-        took = dict.fromkeys(
-            ("linear maps", "normalisation", "optimiser", "lasso", "rest"), 0.0
-        )
+                self.method.draw()
+                self.descend(self.batch)
+        took = dict.fromkeys(PARTS, 0.0)
         for event in seen.events():
-            took[part(event)] += event.self_cpu_time_total / 1000 / calls
+            if event.device_type == DeviceType.CPU:  # kernels count with their caller
+                took[part(event)] += getattr(event, clock) / 1000 / calls
         return {name: round(ms, 3) for name, ms in took.items()}
 
 

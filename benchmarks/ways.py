@@ -7,17 +7,20 @@ Here both ways are timed, forward and backward, for every layer of another shape
 import copy
 
 import torch
+from step import reduced
 from timing import race
 
 import maestro
+from maestro.replay import Replay
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the layer's full rank
 
 
-def check(net, inputs, rounds, device):
+def check(net, inputs, rounds, device, recorder=None):
     """[{layer, m, n, positions, rank, product_ms, two_ms, product}, ...].
 
     net: a factorised network. product: whether the cost model would make U V^T.
+    recorder: what records the passes, so that a GPU's kernels alone are timed.
     """
     found = []
     for name, layer, x in shapes(net, inputs):
@@ -28,7 +31,8 @@ def check(net, inputs, rounds, device):
             positions = cut(x).numel() // m
             chosen = cut.product_is_cheaper(positions)
             calls = {
-                way: forced(cut, x, way == "product") for way in ("product", "two")
+                way: forced(cut, x, way == "product", recorder)
+                for way in ("product", "two")
             }
             times = race(calls, rounds, device)
             took = {  # the least: both ways at their best
@@ -73,23 +77,28 @@ def shapes(net, inputs):
 
     names = {layer: name for name, layer in maestro.low_rank_layers(net).items()}
     hooks = [layer.register_forward_pre_hook(note) for layer in names]
-    with torch.no_grad():
+    with torch.no_grad(), reduced(inputs[0].device):
         net(*inputs)
     for hook in hooks:
         hook.remove()
     return list(seen.values())
 
 
-def forced(layer, x, product):
+def forced(layer, x, product, recorder=None):
     """A forward and backward pass of ``layer`` in this way, to call again and again."""
     layer = copy.deepcopy(layer)
     layer.product_is_cheaper = lambda positions: product
     x = x.clone().requires_grad_()
-    gradient = torch.randn_like(layer(x))
 
-    def call():
-        layer(x).backward(gradient)
+    def both(_):
+        with reduced(x.device):
+            out = layer(x)
+        out.backward(gradient)
+        gradients, x.grad = x.grad, None
         layer.zero_grad()
-        x.grad = None
+        return gradients.flatten()[0]
 
-    return call
+    with torch.no_grad(), reduced(x.device):
+        gradient = torch.randn_like(layer(x))
+    call = Replay(both, recorder) if recorder else both
+    return lambda: call(())

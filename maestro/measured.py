@@ -2,10 +2,13 @@
 
 One file in data/bench/ for each kind of device, cpu.json and cuda.json. Rows of a
 network are its dense form, LoD at shares of the full ranks, and beside each of these
-the dense network that is narrow enough to have as many multiply-accumulates (MACs).
+the dense network that is narrow enough to have as many multiply-accumulates (MACs); all
+of them for each batch that was trained with.
 """
 
+import itertools
 import json
+from math import isnan, nan
 
 import pandas as pd
 
@@ -20,10 +23,18 @@ NAMES = {
 }
 KINDS = {"dense": "dense", "lod": "LoD", "narrow": "narrow, dense"}
 SHARES = {1.0: "all ranks", 0.5: "half", 0.25: "a quarter", 0.1: "a tenth"}
-STEP_BOUNDS = {1.0: 1.12, 0.25: 0.45, 0.1: 0.33}  # of ResNet-18, ratios to dense
+# of ResNet-18: a step at these shares of the ranks, and its memory, ratios to dense
+STEP_BOUNDS = {
+    "cpu": {1.0: 1.12, 0.25: 0.45, 0.1: 0.33},
+    "cuda": {1.0: 1.10, 0.25: 0.60, 0.1: 0.40},
+}
+MEMORY_BOUND = 1.15  # at all ranks, on a GPU
+IMAGES_BOUND = 40_000  # a second, dense, on a GPU, at the larger batch
+TRAINING_BOUNDS = {16e-6: 0.85, 64e-6: 0.50}  # seconds, ratio to dense, on a GPU
 INFERENCE_BOUND = 1.15  # times the ratio of MACs
 SECONDS_BOUND, DIFFERENCE_BOUND = 1.0, 1e-6  # of factorising ResNet-18
 WASTE_BOUND = 0.05  # of a layer's time, by the way that was not the faster one
+FORMS = ("inference", "folded")  # merged, and with batch norm folded into convolutions
 
 
 def load(device, folder=FOLDER):
@@ -45,77 +56,106 @@ def rows(measurement):
     """DataFrame of all networks' rows; what is not in ms or bytes is a ratio to dense.
 
     model, batch, kind, share, width; macs (as shipped), work (MACs of a training
-    step's forward pass), params, memory, step with its quartiles, inference_1 and _64.
+    step's forward pass), params, memory; step with its quartiles, and launched, the
+    same not replayed, on GPUs; inference_1 and _64, folded_1 and _64 where there is
+    batch norm, beside the first batch only.
     """
     found = []
     for model, told in measurement["models"].items():
-        dense = told["rows"][0]
+        dense = {row["batch"]: row for row in told["rows"] if row["kind"] == "dense"}
         for row in told["rows"]:
-            found.append(
-                {
-                    "model": model,
-                    "batch": told["batch"],
-                    "kind": row["kind"],
-                    "share": row["share"],
-                    "width": row.get("width"),
-                    **{
-                        key: row[key] / dense[key]
-                        for key in ("macs", "work", "params", "memory")
-                    },
-                    "step": row["step"]["ratio"],
-                    "step_low": row["step"]["low"],
-                    "step_high": row["step"]["high"],
-                    "step_ms": row["step"]["ms"],
-                    "inference_1": row["inference 1"]["ratio"],
-                    "inference_64": row["inference 64"]["ratio"],
-                }
+            base = dense[row["batch"]]
+            line = {"model": model, "width": None} | {
+                key: row[key]
+                for key in ("batch", "kind", "share", "width")
+                if key in row
+            }
+            for key in ("macs", "work", "params", "memory"):
+                line[key] = row[key] / base[key]
+            line["step"], line["step_ms"] = row["step"]["ratio"], row["step"]["ms"]
+            line |= {f"step_{key}": row["step"][key] for key in ("low", "high")}
+            line["launched"] = (
+                row.get("launched", {}).get("ms", nan) / base["step"]["ms"]
             )
+            for form, size in itertools.product(FORMS, (1, 64)):
+                took = row.get(f"{form} {size}", {})
+                line[f"{form}_{size}"] = took.get("ratio", nan)
+            found.append(line)
     return pd.DataFrame(found)
 
 
-def table(measurement, model):
-    """One network's rows for the reader."""
-    some = rows(measurement).query("model == @model and kind != 'dense'")
+def batches(measurement, model):
+    """The sizes of batch that a network was trained with, the first one first."""
+    sizes = [row["batch"] for row in measurement["models"][model]["rows"]]
+    return list(dict.fromkeys(sizes))
+
+
+def table(measurement, model, batch):
+    """One network's rows at one size of batch, for the reader."""
+    some = rows(measurement).query("model == @model and batch == @batch")
+    shown = {
+        "MACs": "macs",
+        "a step's work": "work",
+        "its memory": "memory",
+        "its time": "step",
+        "its time, launched": "launched",
+        "inference, batch 1": "inference_1",
+        "inference, batch 64": "inference_64",
+        "folded, batch 1": "folded_1",
+        "folded, batch 64": "folded_64",
+    }
+    if some.launched.isna().all():  # then the dense row says 1.00 everywhere
+        some = some[some.kind != "dense"]
     told = {
         "network": [
             KINDS[row.kind] + ("" if pd.isna(row.width) else f", width {row.width:.0f}")
             for row in some.itertuples()
         ],
-        "ranks": [SHARES[share] for share in some.share],
-    }
-    shown = {
-        "MACs": "macs",
-        "a step's work": "work",
-        "a step's time": "step",
-        "its memory": "memory",
-        "inference, batch 1": "inference_1",
-        "batch 64": "inference_64",
+        "ranks": [SHARES[row.share] for row in some.itertuples()],
     }
     for title, key in shown.items():
-        told[title] = [f"{ratio:.2f}" for ratio in some[key]]
+        if some[key].notna().any():
+            told[title] = [f"{ratio:.2f}" for ratio in some[key]]
     return pd.DataFrame(told).set_index(["network", "ranks"])
 
 
 def step_targets(measurement):
     """What ResNet-18's training and factorising should take, and whether they do."""
-    some = rows(measurement).query("model == 'resnet18' and kind == 'lod'")
-    found = [
-        (f"step at {SHARES[share]}", bound, some.set_index("share").step[share])
-        for share, bound in STEP_BOUNDS.items()
-    ]
+    some = rows(measurement).query("model == 'resnet18'")
+    on_gpu = measurement["ran_on"]["device"] != "CPU"
+    found = []
+    for batch, these in some.groupby("batch"):
+        lod = these[these.kind == "lod"].set_index("share")
+        for share, bound in STEP_BOUNDS["cuda" if on_gpu else "cpu"].items():
+            name = f"step at {SHARES[share]}, batch {batch}"
+            found.append((name, bound, lod.step[share]))
+        if on_gpu:
+            name = f"memory at all ranks, batch {batch}"
+            found.append((name, MEMORY_BOUND, lod.memory[1.0]))
     went = measurement["models"]["resnet18"]["factorised"]
     found.append(("factorising, seconds", SECONDS_BOUND, went["seconds"]))
     found.append(("function moved by it", DIFFERENCE_BOUND, went["factors"]))
     return _judged(found)
 
 
-def inference_targets(measurement):
-    """Merged networks: ratio of latency over ratio of MACs, and whether it is small."""
+def images_a_second(measurement, model="resnet18"):
+    """{batch: examples a second} of dense training steps."""
+    dense = rows(measurement).query("model == @model and kind == 'dense'")
+    return {row.batch: 1000 * row.batch / row.step_ms for row in dense.itertuples()}
+
+
+def inference_targets(measurement, form="inference"):
+    """Merged networks: ratio of latency over ratio of MACs, and whether it is small.
+
+    form: one of FORMS.
+    """
     found = []
-    for row in rows(measurement).query("kind == 'lod'").itertuples():
-        for batch, ratio in ((1, row.inference_1), (64, row.inference_64)):
-            name = f"{NAMES[row.model]}, {SHARES[row.share]}, batch {batch}"
-            found.append((name, INFERENCE_BOUND, ratio / row.macs))
+    for row in rows(measurement).query("kind == 'lod'").to_dict("records"):
+        for batch in (1, 64):
+            ratio = row[f"{form}_{batch}"]
+            if not isnan(ratio):
+                name = f"{NAMES[row['model']]}, {SHARES[row['share']]}, batch {batch}"
+                found.append((name, INFERENCE_BOUND, ratio / row["macs"]))
     return _judged(found)
 
 
@@ -126,10 +166,10 @@ def _judged(found):
 
 
 def parts(measurement, model):
-    """ms of a training step by what it works on, one column a network."""
-    columns = {}
+    """ms of a training step by what it works on, one column a network; first batch."""
+    columns, first = {}, batches(measurement, model)[0]
     for row in measurement["models"][model]["rows"]:
-        if row["kind"] == "narrow":
+        if row["kind"] == "narrow" or row["batch"] != first:
             continue
         ranks = f", {SHARES[row['share']]}" if row["kind"] == "lod" else ""
         columns[KINDS[row["kind"]] + ranks] = row["parts"]

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+import tape
 import torch
 
 from maestro import campaign, datasets, records, training
@@ -32,6 +33,18 @@ def in_double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Tapes in place of CUDA graphs."""
+    tape.put_in_place_of_a_card(monkeypatch)
+
+
+@pytest.fixture
+def recorder(card):
+    """A `CudaRecorder`, of tapes, that counts what it did."""
+    return tape.CountingRecorder()
 
 
 def digits_run(method="maestro", seed=0, epochs=3, batch_size=128, lr=0.05, **options):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import maestro
-from maestro import measured
+from maestro import measured, methods
 from maestro.config import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -36,11 +36,22 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     assert list(rows.kind) == ["dense", "lod", "lod", "lod", "lod"]
     assert rows.step[0] == rows.macs[0] == rows.memory[0] == 1
     assert (rows.macs[1:].diff()[1:] < 0).all() and (rows.step > 0).all()
-    assert len(measured.table(read, "lenet")) == 4
+    assert len(measured.table(read, "lenet", 64)) == 4
     assert set(measured.parts(read, "lenet").columns[1:]) == {
         f"LoD, {share}" for share in measured.SHARES.values()
     }
     assert measured.ways(read).loc["LeNet", "cases"] == 5 * len(ways.SHARES)
+
+
+def test_a_gpus_steps_are_replayed_and_launched(recorder):
+    """As far as it goes without one."""
+    told = bench.bench("lenet", CPU, 2, recorder)
+    assert all(
+        row["launched"]["ms"] > 0 and row["step"]["ms"] > 0 for row in told["rows"]
+    )
+    assert recorder.recorded > 5  # the steps, and both ways of every layer
+    rows = measured.rows({"models": {"lenet": told}})
+    assert (rows.launched > 0).all()
 
 
 def test_other_networks_stay_if_they_are_of_the_same_machine(lenet, tmp_path):
@@ -65,13 +76,13 @@ def test_a_step_is_lods_only_if_the_network_is_factorised():
     subject = bench.SUBJECTS["lenet"]
     data = subject.data(4, CPU)
     dense = bench.build("lenet")
-    step = bench.Step(dense, subject, *data)
-    assert step.sampler is None
+    step = bench.Step(dense, subject, data)
+    assert type(step.method) is methods.Dense
     before = [p.detach().clone() for p in dense.parameters()]
     step()
     assert not any(map(torch.equal, before, dense.parameters()))
     assert all(p.grad is None for p in dense.parameters())
-    step = bench.Step(maestro.factorize(dense), subject, *data)
+    step = bench.Step(maestro.factorize(dense), subject, data)
     step()
     assert step.parts(1)["lasso"] > 0
 
@@ -79,7 +90,7 @@ def test_a_step_is_lods_only_if_the_network_is_factorised():
 def test_memory_counts_weights_three_times_and_what_is_kept():
     net = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5)).double()
     data = (torch.randn(8, 10).double(),), torch.randint(5, (8,))
-    step = bench.Step(net, bench.SUBJECTS["lenet"], *data)
+    step = bench.Step(net, bench.SUBJECTS["lenet"], data)
     step()  # for the optimiser's state
     weights = sum(p.numel() for p in net.parameters())
     # input, hidden values before or after ReLU, log-probabilities, labels

@@ -8,6 +8,7 @@ from maestro import measured
 def row(kind, share, step, macs, inference):
     took = {"ratio": step, "low": step, "high": step, "ms": 100 * step}
     return {
+        "batch": 32,
         "kind": kind,
         "share": share,
         "macs": macs,
@@ -29,7 +30,6 @@ def measurement():
     rows.insert(3, row("narrow", 0.5, 0.6, 500, 0.6) | {"width": 45})
     case = {"product_ms": 2.0, "two_ms": 1.0}
     told = {
-        "batch": 32,
         "rows": rows,
         "factorised": {"seconds": 0.5, "factors": 2e-6},
         "ways": [
@@ -60,18 +60,18 @@ def test_rows_are_ratios_to_dense(measurement):
 
 
 def test_the_table_names_its_networks(measurement):
-    table = measured.table(measurement, "resnet18")
+    table = measured.table(measurement, "resnet18", 32)
     assert ("LoD", "a quarter") in table.index
     assert ("narrow, dense, width 45", "half") in table.index
-    assert table.loc[("LoD", "all ranks"), "a step's time"] == "1.20"
+    assert table.loc[("LoD", "all ranks"), "its time"] == "1.20"
 
 
 def test_targets_are_met_up_to_their_bound(measurement):
     met = measured.step_targets(measurement).met
     assert dict(met) == {
-        "step at all ranks": False,
-        "step at a quarter": True,  # as much as it may be
-        "step at a tenth": True,
+        "step at all ranks, batch 32": False,
+        "step at a quarter, batch 32": True,  # as much as it may be
+        "step at a tenth, batch 32": True,
         "factorising, seconds": True,
         "function moved by it": False,
     }

@@ -1,70 +1,20 @@
 """Steps recorded once and replayed are the steps that would have been run.
 
-CUDA records on a GPU alone. What stands for it here keeps the same promises: a tape of
-all operations of one step, with the very tensors they read and wrote. Playing it does
-them again, in the same places, and nothing else: what Python decided stays decided.
+What stands for the GPU here is in tape.py.
 """
 
 import copy
+import gc
 
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import maestro
 from maestro import training
 from maestro.config import Recipe, RunConfig
 from maestro.lowrank import Masks, RankSampler, low_rank_layers
-from maestro.replay import TRIES, Replay, copied, tensors_in
-
-WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"}
-
-
-class Tape(TorchDispatchMode):
-    """The operations of one step."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls, self.fresh = [], True
-
-    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
-        name = call.overloadpacket.__name__
-        if name in WAITS:
-            raise RuntimeError(f"the host waits for the device: {name}")
-        out = call(*args, **(kwargs or {}))
-        self.calls.append((call, args, kwargs or {}, out))
-        return out
-
-    @torch.no_grad()
-    def play(self):
-        if self.fresh:  # a device does not compute while it records; a tape does
-            self.fresh = False
-            return
-        for call, args, kwargs, out in self.calls:
-            again = call(*args, **kwargs)
-            for place, tensor in zip(tensors_in(out), tensors_in(again), strict=True):
-                if place.data_ptr() != tensor.data_ptr():
-                    place.copy_(tensor)
-
-
-class Recorder:
-    """As CudaRecorder, with tapes; counts what it did."""
-
-    def __init__(self):
-        self.run_as_is = self.recorded = 0
-
-    def run(self, step, batch):
-        self.run_as_is += 1
-        return step(batch)
-
-    def record(self, step, batch):
-        self.recorded += 1
-        tape = Tape()
-        with tape:
-            result = step(batch)
-        return tape.play, result
-
+from maestro.replay import TRIES, CudaRecorder, Replay, copied
 
 # ------------------------------------------------------------------------- the masks
 
@@ -112,7 +62,7 @@ def test_what_is_sent_is_in_force(mode):
 # ------------------------------------------------------------------ a step, replayed
 
 
-def test_each_shape_is_recorded_once_after_it_was_tried():
+def test_each_shape_is_recorded_once_after_it_was_tried(recorder):
     weight = torch.ones(())
 
     def step(batch):
@@ -120,7 +70,6 @@ def test_each_shape_is_recorded_once_after_it_was_tried():
         weight.add_(1)
         return (x.sum() + y.sum()) * weight
 
-    recorder = Recorder()
     replay, expected = Replay(step, recorder), 1
     for i in range(2 * TRIES + 6):
         x, y = torch.randn(2 + i % 2, 3), torch.arange(4)
@@ -134,8 +83,8 @@ def test_each_shape_is_recorded_once_after_it_was_tried():
     assert (recorder.run_as_is, recorder.recorded) == (3 * TRIES, 3)
 
 
-def test_results_are_not_written_over():
-    replay = Replay(lambda x: 2 * x, Recorder())
+def test_results_are_not_written_over(recorder):
+    replay = Replay(lambda x: 2 * x, recorder)
     results = [replay(torch.tensor(float(i))) for i in range(5)]
     assert [result.item() for result in results] == [0, 2, 4, 6, 8]
 
@@ -218,9 +167,8 @@ def run_of(method, **options):
         ("masked", {}),
     ],
 )
-def test_a_replayed_training_is_the_training(method, options, in_double):
+def test_a_replayed_training_is_the_training(method, options, recorder, in_double):
     config, task = run_of(method, **options), Pictures(1, 28, 28)
-    recorder = Recorder()
     plain, replayed = trained(config, task), trained(config, task, recorder)
     same_course(replayed, plain)
     assert len(plain.ranks) > 2 or method == "dense"
@@ -230,28 +178,47 @@ def test_a_replayed_training_is_the_training(method, options, in_double):
     assert replayed.record()["ran_on"]["replayed"]
 
 
-def test_it_can_stop_and_go_on(in_double):
+def test_it_can_stop_and_go_on(recorder, in_double):
     config, task = run_of("maestro", sampler="shuffled"), Pictures(1, 28, 28)
-    half = trained(config, task, Recorder(), epochs=2)
-    rest = training.Training(config, task=task, recorder=Recorder())
+    half = trained(config, task, recorder, epochs=2)
+    rest = training.Training(config, task=task, recorder=recorder)
     rest.load_state_dict(half.state_dict())
     rest.run_epoch()
     same_course(rest, trained(config, task))
 
 
-def test_batch_norm_goes_on_counting_under_a_recording(in_double):
+def test_batch_norm_goes_on_counting_under_a_recording(recorder, in_double):
     recipe = Recipe(3, 16, 0.05, weight_decay=1e-3, decay_vectors=False)
     options = {"lambda_gl": 1e-4, "eps_ps": 0.1}
     size = {"width": 4}
     config = RunConfig("pictures", "resnet18", "maestro", recipe, options, size=size)
     task = Pictures(3, 8, 8)
-    plain, replayed = trained(config, task), trained(config, task, Recorder())
+    plain, replayed = trained(config, task), trained(config, task, recorder)
     same_course(replayed, plain)
     assert replayed.model.bn1.num_batches_tracked.item() > 0
 
 
-def test_a_step_that_asks_for_a_number_is_found_out():
-    replay = Replay(lambda x: x * x.sum().item(), Recorder())
+def test_a_step_that_asks_for_a_number_is_told_a_way_out(recorder):
+    replay = Replay(lambda x: x * x.sum().item(), recorder)
     replay(torch.ones(2))
-    with pytest.raises(RuntimeError, match="waits"):
+    with pytest.raises(RuntimeError, match="waits .*eager=True"):
         replay(torch.ones(2))
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_fit_replays_on_a_gpu_unless_told_not_to(
+    eager, monkeypatch, card, few_digits, digits_config
+):
+    """As far as it goes without one."""
+    given = []
+
+    def make(*args):
+        given.append(type(args[-1]))
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "pick_device", torch.device)
+    monkeypatch.setattr(training, "Training", make)
+    with pytest.raises(InterruptedError):
+        training.fit(digits_config(), "cuda", few_digits, eager=eager)
+    assert given == [type(None) if eager else CudaRecorder]

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_replay import Recorder, same_course, trained
+from test_replay import same_course, trained
 from torch import nn
 
 from maestro import datasets
@@ -502,11 +502,10 @@ def test_a_factorised_run_resumes_bit_for_bit(task):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_replayed_training_follows_rate_and_clipping(task, in_double):
+def test_a_replayed_training_follows_rate_and_clipping(task, recorder, in_double):
     """Each step has a rate of its own: a recorded one must read it, not remember it."""
     config = run_of("maestro", epochs=2)
     recipe = replace(config.recipe, lr=2e-3, clip=0.5)
     config = replace(config, recipe=recipe, size=config.size | {"dropout": 0.0})
-    recorder = Recorder()
     same_course(trained(config, task, recorder), trained(config, task))
     assert recorder.recorded > 0
