@@ -218,9 +218,11 @@ def training(nets, subject, batch, rounds, recorder):
 
 @torch.no_grad()
 def inference(nets, subject, rounds, device):
-    """{row: {"inference 1": ..., "folded 1": ...}} of the networks, merged."""
+    """{row: {"made": ..., "inference 1": ..., "folded 1": ...}} of merged networks."""
     found = {row: {} for row in nets}
     merged = {row: maestro.merge(net).eval() for row, net in nets.items()}
+    for row, net in merged.items():
+        found[row]["made"] = ways.made(net, subject.data(1, device)[0])
     forms = {"inference": merged}
     if any(isinstance(m, nn.BatchNorm2d) for m in merged["dense"].modules()):
         forms["folded"] = {row: fuse(net) for row, net in merged.items()}

@@ -9,8 +9,10 @@ import copy
 import torch
 from step import reduced
 from timing import race
+from torch import nn
 
 import maestro
+from maestro.lowrank.layers import whole_registers
 from maestro.replay import Replay
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the layer's full rank
@@ -65,6 +67,26 @@ def work(net, inputs):
     for hook in hooks:
         hook.remove()
     return maestro.footprint(net, inputs).macs + sum(more)
+
+
+def made(net, inputs):
+    """MACs of one forward pass of a plain network, its outputs in whole registers.
+
+    A processor makes them sixteen at a time: a map to 6 takes as long as one to 16.
+    """
+    found = []
+
+    def count(layer, args, out):
+        each, outputs = layer.weight[0].numel(), len(layer.weight)
+        found.append(out.numel() // outputs * each * whole_registers(outputs))
+
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        net(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return sum(found)
 
 
 def shapes(net, inputs):

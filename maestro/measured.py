@@ -8,7 +8,7 @@ of them for each batch that was trained with.
 
 import itertools
 import json
-from math import isnan, nan
+from math import isnan, nan, sqrt
 
 import pandas as pd
 
@@ -34,6 +34,8 @@ TRAINING_BOUNDS = {16e-6: 0.85, 64e-6: 0.50}  # seconds, ratio to dense, on a GP
 INFERENCE_BOUND = 1.15  # times the ratio of MACs
 SECONDS_BOUND, DIFFERENCE_BOUND = 1.0, 1e-6  # of factorising ResNet-18
 WASTE_BOUND = 0.05  # of a layer's time, by the way that was not the faster one
+BOOK = "by the book"
+SAME = ("test_accuracy", "total_rank")  # by which records are held against each other
 FORMS = ("inference", "folded")  # merged, and with batch norm folded into convolutions
 
 
@@ -55,8 +57,9 @@ def ran_on(measurement):
 def rows(measurement):
     """DataFrame of all networks' rows; what is not in ms or bytes is a ratio to dense.
 
-    model, batch, kind, share, width; macs (as shipped), work (MACs of a training
-    step's forward pass), params, memory; step with its quartiles, and launched, the
+    model, batch, kind, share, width; macs (as shipped), made (the same with the outputs
+    of each map in whole registers), work (MACs of a training step's forward pass),
+    params, memory; step with its quartiles, and launched, the
     same not replayed, on GPUs; inference_1 and _64, folded_1 and _64 where there is
     batch norm, beside the first batch only.
     """
@@ -77,11 +80,32 @@ def rows(measurement):
             line["launched"] = (
                 row.get("launched", {}).get("ms", nan) / base["step"]["ms"]
             )
+            line["made"] = row.get("made", nan) / base.get("made", nan)
             for form, size in itertools.product(FORMS, (1, 64)):
                 took = row.get(f"{form} {size}", {})
                 line[f"{form}_{size}"] = took.get("ratio", nan)
             found.append(line)
     return pd.DataFrame(found)
+
+
+def same(measurement):
+    """LeNet's records by each way of training, beside those by the book.
+
+    measurement: what benchmarks/same.py wrote. One row a way and lambda_gl; means over
+    seeds. "off" is the difference from the book's mean in standard errors of it, from
+    the deviation between seeds, one for all lambda_gl and ways together.
+    """
+    runs = pd.DataFrame(measurement["runs"])
+    cells = runs.groupby(["lambda_gl", "way"], sort=False)
+    columns = {"seeds": cells.size()}
+    for name in SAME:
+        mean = cells[name].mean()
+        noise = sqrt(cells[name].var().mean())
+        book = mean.xs(BOOK, level="way")
+        error = noise * sqrt(2 / columns["seeds"].min())
+        columns[name] = mean
+        columns[f"{name}, off"] = mean.sub(book, level="lambda_gl") / error
+    return pd.DataFrame(columns).sort_index(level="lambda_gl", sort_remaining=False)
 
 
 def batches(measurement, model):
@@ -95,6 +119,7 @@ def table(measurement, model, batch):
     some = rows(measurement).query("model == @model and batch == @batch")
     shown = {
         "MACs": "macs",
+        "in sixteens": "made",
         "a step's work": "work",
         "its memory": "memory",
         "its time": "step",
@@ -157,6 +182,24 @@ def inference_targets(measurement, form="inference"):
                 name = f"{NAMES[row['model']]}, {SHARES[row['share']]}, batch {batch}"
                 found.append((name, INFERENCE_BOUND, ratio / row["macs"]))
     return _judged(found)
+
+
+def over(measurement, form, by):
+    """Ratio of latency over that of ``by``, of low-rank networks and narrow ones.
+
+    form: one of FORMS; by: "macs" or "made". One row a network and share, one column a
+    batch and kind, as text; 1.00 is time that falls as ``by`` does.
+    """
+    some = rows(measurement).query("kind != 'dense' and share < 1").copy()
+    some = some[some[f"{form}_1"].notna()]
+    for size in (1, 64):
+        some[f"batch {size}"] = some[f"{form}_{size}"] / some[by]
+    some["kind"], some["ranks"] = some.kind.map(KINDS), some.share.map(SHARES)
+    some["network"] = some.model.map(NAMES)
+    table = some.pivot_table(
+        ["batch 1", "batch 64"], ["network", "ranks"], "kind", sort=False
+    )
+    return table.map(lambda value: "" if isnan(value) else f"{value:.2f}")
 
 
 def _judged(found):

@@ -114,6 +114,11 @@ def test_work_is_that_of_the_ways_that_are_taken():
     assert ways.work(net, (many,)) == 532 * 32 * 32 + 516 * 32 * 16
 
 
+def test_outputs_are_made_sixteen_at_a_time():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Flatten(), nn.Linear(96, 17))
+    assert ways.made(net, (torch.randn(1, 3, 4, 4),)) == 16 * 27 * 16 + 96 * 32
+
+
 def test_both_ways_are_timed():
     net = maestro.factorize(nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32)))
     cases = ways.check(net, (torch.randn(500, 32),), 2, CPU)

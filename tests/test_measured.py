@@ -12,6 +12,7 @@ def row(kind, share, step, macs, inference):
         "kind": kind,
         "share": share,
         "macs": macs,
+        "made": macs + 100,
         "work": macs,
         "params": macs,
         "memory": macs,
@@ -99,3 +100,36 @@ def test_the_committed_measurement_can_be_read():
     measurement = measured.load("cpu")
     assert set(measurement["models"]) == set(measured.NAMES)
     assert len(measured.rows(measurement)) == 4 + 4 * 4 + 3 * 3
+
+
+def test_latency_over_macs_and_over_what_is_made(measurement):
+    over = measured.over(measurement, "inference", "macs")
+    assert over.loc[("ResNet-18", "half"), ("batch 1", "LoD")] == "1.40"
+    assert over.loc[("ResNet-18", "half"), ("batch 64", "narrow, dense")] == "1.20"
+    assert over.loc[("ResNet-18", "a tenth"), ("batch 1", "narrow, dense")] == ""
+    made = measured.over(measurement, "inference", "made")
+    assert made.loc[("ResNet-18", "half"), ("batch 1", "LoD")] == "1.28"  # .7 / (6/11)
+    assert measured.over(measurement, "folded", "macs").empty
+
+
+def test_a_gpus_targets_are_others(measurement):
+    measurement["ran_on"]["device"] = "NVIDIA H100"
+    targets = measured.step_targets(measurement)
+    assert targets.loc["step at all ranks, batch 32", "at most"] == 1.1
+    assert targets.loc["memory at all ranks, batch 32", "met"]
+    assert measured.images_a_second(measurement) == {32: 320}
+
+
+def test_ways_of_training_are_held_against_the_noise_of_seeds():
+    runs = [
+        {"way": way, "lambda_gl": 1e-4, "seed": seed, "total_rank": 5 + seed}
+        | {"test_accuracy": 98 + more + seed}
+        for way, more in (("by the book", 0), ("ours", 1))
+        for seed in range(3)
+    ]
+    same = measured.same({"runs": runs})
+    assert same.loc[(1e-4, "by the book"), "test_accuracy, off"] == 0
+    ours = same.loc[(1e-4, "ours")]
+    # the deviation between seeds is 1, that of a difference of means sqrt(2 / 3)
+    assert ours["test_accuracy, off"] == pytest.approx(1.5**0.5)
+    assert (ours["seeds"], ours["total_rank, off"]) == (3, 0)

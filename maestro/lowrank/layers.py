@@ -26,7 +26,8 @@ def by_columns(matrix):
     return matrix.detach().t().clone(memory_format=torch.contiguous_format).t()
 
 
-def _whole_registers(outputs):
+def whole_registers(outputs):
+    """How many outputs are computed where ``outputs`` are wanted."""
     return -(-outputs // REGISTER) * REGISTER
 
 
@@ -103,7 +104,7 @@ class LowRank(nn.Module):
         m n for each. What a map puts out is counted in whole registers, as it is made.
         """
         (m, n), r = self.shape, self.width
-        m_made, r_made = _whole_registers(m), _whole_registers(r)
+        m_made, r_made = whole_registers(m), whole_registers(r)
         product = r * m * n + positions * m_made * n
         return product < positions * r_made * (m_made + n)
 
