@@ -163,6 +163,13 @@ def lenet_mnist_masked(lambdas=(64e-5,), seeds=(0, 1, 2)):
     return _grid("lenet", {"paper": LENET}, "paper", lambdas, seeds, 0, ("masked",))
 
 
+def lenet_mnist_proximal(lambdas=(), seeds=(0, 1, 2)):
+    """Exact zeros and no threshold: is Table 11 the same?"""
+    lambdas = lambdas or [value for value in LENET.lambdas if value > 0]
+    scales = {"paper": LENET._replace(eps_ps=0.0)}
+    return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("proximal",))
+
+
 def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     """Table 12 and the ResNet-18 panels of Figs. 4, 8-10, 12 and 13."""
     return _grid("resnet18", RESNET18, scale, lambdas, seeds, epochs)
@@ -256,6 +263,7 @@ EXPERIMENTS = {
     "table 15, short, last stage": lambda: resnet50("short", partial=True),
     "table 11, batch 128": lenet_mnist_batch_128,
     "table 11, masked": lenet_mnist_masked,
+    "table 11, proximal": lenet_mnist_proximal,
 }
 
 

@@ -144,6 +144,7 @@ class Training:
         if clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
+        self.method.after_step(self.model, self.optimizer)
         self.optimizer.zero_grad()
         return loss_sum
 

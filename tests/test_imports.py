@@ -46,6 +46,7 @@ ORDER = """
     methods.dense
     methods.maestro
     methods.masked
+    methods.proximal
     methods
     distributed
     replay

@@ -70,6 +70,32 @@ def close(net, other, part, tolerance):
         )
 
 
+def test_a_proximal_step_is_as_long_as_the_lassos_way():
+    """Momentum carries a subgradient on; over many steps both go as far."""
+    torch.manual_seed(0)
+    start, ends = maestro.factorize(network()), []
+    for kind in (methods.Maestro, methods.Proximal):
+        net, method = copy.deepcopy(start), kind(lambda_gl=1e-4)
+        optimizer = torch.optim.SGD(net.parameters(), 1e-3, MOMENTUM)
+        for _ in range(300):
+            for p in net.parameters():
+                p.grad = torch.zeros_like(p)
+            method.penalise(net)
+            optimizer.step()
+            method.after_step(net, optimizer)
+        ends.append(net[5].U.detach())
+    moved = [(end - start[5].U.detach()).norm().item() for end in ends]
+    assert moved[1] == pytest.approx(moved[0], rel=0.05)
+    assert moved[0] > 1e-4
+
+
+def test_proximal_steps_take_sgd():
+    net = maestro.factorize(network())
+    adam = torch.optim.Adam(net.parameters())
+    with pytest.raises(ValueError, match="proximal with Adam: it takes sgd"):
+        methods.Proximal(lambda_gl=0.1).after_step(net, adam)
+
+
 def test_without_lambda_nothing_is_added():
     net = maestro.factorize(network())
     for method in (methods.Dense(), methods.Maestro(lambda_gl=0.0)):

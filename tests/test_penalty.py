@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import maestro
-from maestro.lowrank import add_lasso_gradient, suffix_norms
+from maestro.lowrank import add_lasso_gradient, proximal_step, suffix_norms
 from maestro.models import LeNet
 
 
@@ -192,3 +192,59 @@ def test_importance_is_a_falling_product_of_suffix_norms():
     values = maestro.importance(layer)
     torch.testing.assert_close(values, torch.stack(expected).detach())
     assert (values.diff() < 0).all() and not values.requires_grad
+
+
+# ------------------------------------------------------------------ the proximal step
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("threshold", [1e-6, 0.03, 0.3, 2.0])
+def test_a_proximal_step_is_the_minimum(ranks, threshold):
+    """By conditions of optimality where columns are left, by trial where none are."""
+    net = network(ranks)
+    before = [factor.detach().clone() for factor in factors(net)]
+    proximal_step(net, threshold)
+    for M, factor in zip(before, factors(net), strict=True):
+        X = factor.detach()
+        left = int((X != 0).any(0).sum())
+        assert (X[:, :left] != 0).any(0).all() and not X[:, left:].any()
+        norms = [X[:, b:].norm() for b in range(left)]
+        for j in range(left):
+            force = sum(1 / norms[b] for b in range(j + 1))
+            expected = X[:, j] * (1 + threshold * force)
+            torch.testing.assert_close(M[:, j], expected, rtol=1e-9, atol=1e-12)
+        least = objective(X, M, threshold)
+        for scale in (1e-3, 1e-2, 0.1):
+            moved = X + scale * torch.randn_like(X)
+            assert objective(moved, M, threshold) >= least
+            assert objective(X + scale * (M - X), M, threshold) >= least
+
+
+def objective(X, M, threshold):
+    suffixes = sum(X[:, b:].norm() for b in range(X.shape[1]))
+    return (X - M).square().sum() / 2 + threshold * suffixes
+
+
+def test_a_large_enough_threshold_leaves_nothing():
+    net = network()
+    proximal_step(net, torch.tensor(100.0))
+    assert not any(factor.any() for factor in factors(net))
+    assert set(maestro.shrink(net, eps_ps=0).values()) == {0}
+
+
+def test_frozen_factors_stay_under_a_proximal_step():
+    net = network()
+    net[0].requires_grad_(False)
+    before = net[0].U.clone()
+    proximal_step(net, 0.1)
+    assert torch.equal(net[0].U, before)
+
+
+def test_a_small_proximal_step_is_a_step_along_the_gradient():
+    net = network()
+    start = [factor.detach().clone() for factor in factors(net)]
+    add_lasso_gradient(net, 1e-7)
+    expected = [m - factor.grad for m, factor in zip(start, factors(net), strict=True)]
+    proximal_step(net, 1e-7)
+    for factor, want in zip(factors(net), expected, strict=True):
+        torch.testing.assert_close(factor.detach(), want, rtol=1e-9, atol=1e-12)

@@ -165,6 +165,7 @@ def run_of(method, **options):
         ("maestro", {}),
         ("maestro", {"sampler": "independent"}),
         ("masked", {}),
+        ("proximal", {"eps_ps": 0.0, "lambda_gl": 0.1}),
     ],
 )
 def test_a_replayed_training_is_the_training(method, options, recorder, in_double):
@@ -174,7 +175,7 @@ def test_a_replayed_training_is_the_training(method, options, recorder, in_doubl
     assert len(plain.ranks) > 2 or method == "dense"
     # of both shapes; for other ranks anew, but the rest of a pass was only tried then.
     # Masked columns stay in the weights, whose shapes are the same
-    assert recorder.recorded == {"maestro": 3}.get(method, 2)
+    assert recorder.recorded == {"maestro": 3, "proximal": 3}.get(method, 2)
     assert replayed.record()["ran_on"]["replayed"]
 
 

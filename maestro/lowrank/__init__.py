@@ -7,6 +7,7 @@ from .penalty import (
     add_lasso_gradient,
     hierarchical_group_lasso,
     importance,
+    proximal_step,
     suffix_norms,
 )
 from .sampling import MODES, Masks, RankSampler, columns_in_use, sample
@@ -27,6 +28,7 @@ __all__ = [
     "left_alone",
     "low_rank_layers",
     "merge",
+    "proximal_step",
     "ranks",
     "sample",
     "shrink",

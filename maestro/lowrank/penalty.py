@@ -53,6 +53,33 @@ def add_lasso_gradient(net, lambda_gl):
         factor.grad.addcmul_(factor, row[: factor.shape[1]])
 
 
+@torch.no_grad()
+def proximal_step(net, threshold):
+    """Put in place of each factor M what the lasso and staying near M agree on.
+
+    That is the X with the least 1/2 ||X - M||^2 + threshold * sum_b ||X_{b:}||, exact
+    zeros included: where the subgradient of Eq. 5 throws a small column from side to
+    side, this ends it. Not in the paper. The suffixes are nested, so that one pass from
+    the last column to the first finds it: each suffix in turn, with what is left of the
+    columns behind, loses ``threshold`` of its norm (Jenatton et al. 2011, Sec. 3).
+
+    threshold: lambda_gl times the length of the step; a tensor or a number. Raises
+    ValueError as the penalty does.
+    """
+    factors = _factors(net)
+    # in double: a step is a millionth of a norm, and its part is multiplied up
+    norms = _padded([_column_norms(factor) for factor in factors]).double()
+    kept, behind = [], norms.new_zeros(len(norms))
+    for column in reversed(norms.square().unbind(1)):
+        suffix = (column + behind.square()).sqrt()
+        behind = (suffix - threshold).clamp(min=0)
+        kept.append(torch.where(suffix > 0, behind / suffix, 0))
+    kept = torch.stack(kept[::-1], 1).cumprod(1)
+    for factor, row in zip(factors, kept, strict=True):
+        if factor.requires_grad:
+            factor.mul_(row[: factor.shape[1]].to(factor.dtype))
+
+
 class _SuffixLasso(torch.autograd.Function):
     """The penalty of all factors at once."""
 
@@ -88,8 +115,12 @@ def _padded_suffix_norms(factors):
 
     (factors, most columns). The zeros change no suffix before them.
     """
-    norms = [_column_norms(factor) for factor in factors]
-    return _suffix_norms(torch.nn.utils.rnn.pad_sequence(norms, True))
+    return _suffix_norms(_padded([_column_norms(factor) for factor in factors]))
+
+
+def _padded(rows):
+    """Rows of different lengths as one matrix, with zeros behind them."""
+    return torch.nn.utils.rnn.pad_sequence(rows, True)
 
 
 def _column_scales(norms):

@@ -9,8 +9,14 @@ import inspect
 from .dense import Dense
 from .maestro import Maestro
 from .masked import Masked
+from .proximal import Proximal
 
-METHODS = {"dense": Dense, "maestro": Maestro, "masked": Masked}
+METHODS = {
+    "dense": Dense,
+    "maestro": Maestro,
+    "masked": Masked,
+    "proximal": Proximal,
+}
 
 
 def make(config):

@@ -39,6 +39,9 @@ class Dense:
     def penalise(self, model):
         """After the loss's backward pass: add the penalty's gradient to ``.grad``."""
 
+    def after_step(self, model, optimizer):
+        """After the optimiser's step; ``optimizer`` tells how long it was."""
+
     def after_epoch(self, model, optimizer):
         """Between training an epoch and evaluating it."""
 

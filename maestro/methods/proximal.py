@@ -1,0 +1,34 @@
+"""Maestro with a proximal step in place of the lasso's subgradient: ours.
+
+The paper descends on the lasso as on any loss. A subgradient step does not stop at 0,
+so dead columns tremble, and a threshold must say what counts as zero. The proximal step
+after the optimiser's ends at zero exactly: no threshold is needed.
+"""
+
+from ..lowrank import proximal_step
+from .maestro import Maestro
+
+
+class Proximal(Maestro):
+    """Algorithm 1 with proximal steps; options as `Maestro`. Trains with SGD only.
+
+    eps_ps 0, its default here, cuts the columns that are zero, no others.
+    """
+
+    def __init__(self, lambda_gl=0.0, eps_ps=0.0, sampler="pair", skip=()):
+        super().__init__(lambda_gl, eps_ps, sampler, skip)
+
+    def penalise(self, model):
+        """Nothing: the lasso has no part in the gradient."""
+
+    def after_step(self, model, optimizer):
+        group = optimizer.param_groups[0]
+        if "momentum" not in group:
+            raise ValueError(
+                f"method=proximal with {type(optimizer).__name__}: it takes sgd, whose "
+                "steps are the gradient's length"
+            )
+        if self.lambda_gl:
+            # as long as a subgradient's way becomes, momentum carrying it on
+            length = group["lr"] / (1 - group["momentum"])
+            proximal_step(model, self.lambda_gl * length)
