@@ -25,6 +25,7 @@ from .models import MODELS
 from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
+RECALIBRATION = 200  # batches over which batch norm's statistics are estimated anew
 
 
 class Interrupted(Exception):
@@ -112,8 +113,12 @@ class Training:
         """The task's figures for the network as it is now, batch norm recalibrated."""
         net = self.group.split(self.model)
         if self.method.recalibrates:
+            size, batches = self.config.recipe.batch_size, RECALIBRATION
+            if self.device.type == "cuda" and size < 1000:
+                # as many examples; in small batches a GPU would wait for Python
+                size, batches = 1000, math.ceil(batches * size / 1000)
             with self._autocast():
-                recalibrate(net, self.task, self.config.recipe.batch_size)
+                recalibrate(net, self.task, size, batches)
         self.group.same_buffers(self.model)
         self.model.eval()
         with self._autocast():
@@ -189,7 +194,8 @@ class Training:
     @torch.no_grad()
     def _weights_are_finite(self):
         """And their squares, so that a product of two norms, the importance, is too."""
-        return all(p.square().sum().isfinite() for p in self.model.parameters())
+        sums = [p.square().sum() for p in self.model.parameters()]
+        return torch.stack(sums).isfinite().all().item()
 
     def _note(self, ranks, tested):
         """Close the epoch: its line in the history, and the ranks if they changed."""
@@ -440,7 +446,7 @@ def set_lr(optimizer, lr):
 
 
 @torch.no_grad()
-def recalibrate(model, task, batch_size, batches=200):
+def recalibrate(model, task, batch_size, batches=RECALIBRATION):
     """Estimate batch norm's statistics anew, for the network as it is now (Sec. 1.1).
 
     Training saw networks with a layer cut; evaluation does not. Averages over up to
