@@ -80,13 +80,16 @@ def describe(config):
 
     The scale is said where it is not the paper's.
     """
-    options = " ".join(
-        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
-        for k, v in config.options.items()
-    )
+    options = " ".join(f"{k}={_short(v)}" for k, v in config.options.items())
     scale = "" if config.scale == "paper" else config.scale
     words = (f"{config.model}/{config.task}", scale, config.method, options)
     return " ".join(w for w in words if w) + f" seed {config.seed}"
+
+
+def _short(value):
+    if isinstance(value, list):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 @contextmanager

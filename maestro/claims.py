@@ -158,4 +158,4 @@ def _gap(one, other, column):
 
 def _maestro(records):
     table = summary(records)
-    return table if table.empty else table[table.method == "maestro"]
+    return table if table.empty else table[table.method != "dense"]

@@ -273,6 +273,7 @@ NOTEBOOKS = {
     "12_vgg19_cifar10": vgg19_cifar10,
     "13_transformer_multi30k": transformer_multi30k,
     "14_resnet50_imagenet": resnet50_imagenet,
+    "15_exact_zeros": lenet_mnist_proximal,
 }
 
 

@@ -243,7 +243,12 @@ class Training:
             raise ValueError("this checkpoint is of another configuration")
         self.model.load_state_dict(state["model"])  # takes the checkpoint's ranks
         self._make_optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
+        # how it steps is this device's, whatever wrote the checkpoint
+        groups = self.optimizer.param_groups
+        own = [{k: v for k, v in g.items() if k != "params"} for g in groups]
+        told = state["optimizer"]["param_groups"]
+        groups = [there | here for there, here in zip(told, own, strict=True)]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self.method.load_state_dict(state["method"])
         for name in _PLAIN:
             setattr(self, name, state[name])

@@ -1,5 +1,6 @@
 """Figures of runs show what they are given, however many lines, or say "not run"."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -80,3 +81,10 @@ def test_a_steps_parts_add_up():
 )
 def test_without_a_measurement_a_figure_says_so(fig):
     assert "not measured yet" in texts(fig)
+
+
+def test_a_dead_tail_ends_where_it_is_zero():
+    curves = {"one": np.array([1.0, 0.1, 0.0, 0.0]), "other": np.full(4, 0.5)}
+    fig = figures.dead_tail(curves, {"a height": 0.3})
+    assert {" zero from step 2", "a height", "one", "other"} <= set(texts(fig))
+    assert len(fig.axes[0].lines[0].get_ydata()) == 2

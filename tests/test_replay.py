@@ -179,10 +179,13 @@ def test_a_replayed_training_is_the_training(method, options, recorder, in_doubl
     assert replayed.record()["ran_on"]["replayed"]
 
 
-def test_it_can_stop_and_go_on(recorder, in_double):
+@pytest.mark.parametrize("where", [(True, True), (True, False), (False, True)])
+def test_it_can_stop_and_go_on(where, recorder, in_double):
+    """With a recorder or without one, and in the other way than it was begun."""
+    first, then = (recorder if there else None for there in where)
     config, task = run_of("maestro", sampler="shuffled"), Pictures(1, 28, 28)
-    half = trained(config, task, recorder, epochs=2)
-    rest = training.Training(config, task=task, recorder=recorder)
+    half = trained(config, task, first, epochs=2)
+    rest = training.Training(config, task=task, recorder=then)
     rest.load_state_dict(half.state_dict())
     rest.run_epoch()
     same_course(rest, trained(config, task))

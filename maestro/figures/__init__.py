@@ -15,6 +15,7 @@ from .runs import (
 from .speed import step_parts, time_against_macs
 from .theory import (
     angles,
+    dead_tail,
     excess_decay,
     ordering,
     rank_errors,
@@ -29,6 +30,7 @@ __all__ = [
     "error_against",
     "angles",
     "convergence",
+    "dead_tail",
     "excess_decay",
     "layer_ranks",
     "mask_and_cut",

@@ -64,6 +64,29 @@ def excess_decay(steps, measured, predicted, names):
     return fig
 
 
+def dead_tail(curves, lines):
+    """Importance of columns that only the lasso moves, step after step.
+
+    curves: {label: (T,)}, ending where it is zero; lines: {label: a height}.
+    """
+    with sheet(height=3.3) as (fig, ax):
+        for (label, curve), color in zip(curves.items(), PALETTE, strict=False):
+            alive = np.flatnonzero(np.append(curve, 0) == 0)[0]
+            ax.semilogy(curve[:alive], color=color, label=label)
+            if alive < len(curve):
+                ax.plot(alive - 1, curve[alive - 1], "o", color=color, ms=5)
+                note = f" zero from step {alive}"
+                ax.annotate(note, (alive - 1, curve[alive - 1]), color=color)
+        end = max(len(curve) for curve in curves.values()) - 1
+        for label, height in lines.items():
+            ax.axhline(height, color=INK, lw=1, ls=(0, (4, 3)))
+            ax.text(end, height, label, ha="right", va="bottom", color=INK)
+        ax.set(xlabel="step", xlim=(0, end))
+        ax.set_ylabel(r"$\Vert U\Vert\,\Vert V\Vert$ of all columns")
+        fig.legend(loc="outside upper left", ncols=len(curves))
+    return fig
+
+
 def remedies(steps, curves, rank):
     """What speeds up the directions beyond ``rank``: squared distance, log-log.
 
