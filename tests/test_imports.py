@@ -49,6 +49,7 @@ ORDER = """
     methods.proximal
     methods
     distributed
+    optimizers
     replay
     training
     tuning

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import maestro
 from maestro import methods, records, training
 from maestro.config import Recipe, RunConfig
-from maestro.models import LeNet
 from maestro.training import Interrupted, Training, fit
 
 METHODS = {
@@ -315,7 +313,6 @@ def test_mnist_is_learnt(mnist, folders):
 def test_the_learning_rate_falls_at_the_milestones(few_digits):
     recipe = Recipe(5, 150, lr=0.1, milestones=(1, 3), lr_decay=0.5)
     expected = [0.1, 0.05, 0.05, 0.025, 0.025]
-    assert [training.lr_at(recipe, e) for e in range(5)] == pytest.approx(expected)
     run = Training(RunConfig("digits", "lenet", "dense", recipe), task=few_digits)
     used = []
 
@@ -326,28 +323,6 @@ def test_the_learning_rate_falls_at_the_milestones(few_digits):
         run.run_epoch(after_step)
     assert used == pytest.approx(expected)
     assert [line["lr"] for line in run.history] == pytest.approx(expected)
-
-
-def test_the_recipe_reaches_the_optimizer():
-    recipe = Recipe(1, 1, lr=0.1, momentum=0.8, weight_decay=1e-4)
-    group = training.make_optimizer(LeNet().parameters(), recipe).param_groups[0]
-    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.8, 1e-4)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "factorised"), [("sgd", False), ("adam", False), ("adam", True)]
-)
-def test_one_fused_kernel_moves_all_weights(optimizer, factorised):
-    net = maestro.factorize(LeNet()) if factorised else LeNet()
-    recipe = Recipe(1, 1, lr=0.1, optimizer=optimizer)
-    assert training.make_optimizer(net.parameters(), recipe).defaults["fused"]
-
-
-def test_sgd_on_a_cpu_does_not_copy_the_factors_gradients():
-    """Its fused kernel would, and throw the copies away."""
-    net = maestro.factorize(LeNet())
-    recipe = Recipe(1, 1, lr=0.1)
-    assert not training.make_optimizer(net.parameters(), recipe).defaults["fused"]
 
 
 def test_weight_decay_can_leave_biases_and_norms_alone(digits_config, few_digits):
