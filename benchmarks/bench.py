@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 import ways
-from step import Step, reduced
+from step import Step
 from timing import race
 from torch import nn
 from torch.fx.experimental.optimization import fuse
@@ -38,7 +38,7 @@ import maestro
 from maestro.config import ROOT, Recipe
 from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
-from maestro.replay import CudaRecorder
+from maestro.replay import CudaRecorder, Replay
 
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of each layer's full rank
 INFERENCE_BATCHES = (1, 64)
@@ -192,7 +192,7 @@ def bench(name, device, rounds, recorder=None):
     for size in batches:
         found = training(nets, subject, subject.data(size, device), rounds, recorder)
         rows += [{"batch": size} | told[row] | found[row] for row in nets]
-    for row, took in inference(nets, subject, rounds, device).items():
+    for row, took in inference(nets, subject, rounds, device, recorder).items():
         rows[list(nets).index(row)] |= took  # it does not depend on training's batch
     checked = ways.check(whole, data[0], min(rounds, 3), device, recorder)
     return {"factorised": factorised, "rows": rows, "ways": checked}
@@ -217,8 +217,12 @@ def training(nets, subject, batch, rounds, recorder):
 
 
 @torch.no_grad()
-def inference(nets, subject, rounds, device):
-    """{row: {"made": ..., "inference 1": ..., "folded 1": ...}} of merged networks."""
+def inference(nets, subject, rounds, device, recorder=None):
+    """{row: {"made": ..., "inference 1": ..., "folded 1": ...}} of merged networks.
+
+    On a GPU their weights are bfloat16 themselves.
+    """
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     found = {row: {} for row in nets}
     merged = {row: maestro.merge(net).eval() for row, net in nets.items()}
     for row, net in merged.items():
@@ -228,14 +232,19 @@ def inference(nets, subject, rounds, device):
         forms["folded"] = {row: fuse(net) for row, net in merged.items()}
     for (form, each), size in itertools.product(forms.items(), INFERENCE_BATCHES):
         inputs, _ = subject.data(size, device)
-        for net in each.values():
-            net.to(memory_format=torch.channels_last)
-        calls = {row: partial(net, *inputs) for row, net in each.items()}
-        with reduced(device):
-            times = race(calls, rounds, device)
-        for row, took in summary(times).items():
+        inputs = tuple(x.to(kind) if x.is_floating_point() else x for x in inputs)
+        calls = {}
+        for row, net in each.items():
+            net.to(dtype=kind, memory_format=torch.channels_last)
+            call = partial(forward, net)
+            calls[row] = partial(Replay(call, recorder) if recorder else call, inputs)
+        for row, took in summary(race(calls, rounds, device)).items():
             found[row][f"{form} {size}"] = took
     return found
+
+
+def forward(net, inputs):
+    return net(*inputs)
 
 
 def write(path, name, found, device):
