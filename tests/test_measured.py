@@ -128,8 +128,8 @@ def test_ways_of_training_are_held_against_the_noise_of_seeds():
         for seed in range(3)
     ]
     same = measured.same({"runs": runs})
-    assert same.loc[(1e-4, "by the book"), "test_accuracy, off"] == 0
+    assert same.loc[(1e-4, "by the book"), "accuracy (%), off"] == 0
     ours = same.loc[(1e-4, "ours")]
     # the deviation between seeds is 1, that of a difference of means sqrt(2 / 3)
-    assert ours["test_accuracy, off"] == pytest.approx(1.5**0.5)
-    assert (ours["seeds"], ours["total_rank, off"]) == (3, 0)
+    assert ours["accuracy (%), off"] == pytest.approx(1.5**0.5)
+    assert (ours["seeds"], ours["total rank, off"]) == (3, 0)
