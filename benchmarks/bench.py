@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 import maestro
 from maestro.config import ROOT, Recipe
+from maestro.lowrank import add_lasso_gradient, proximal_step
 from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
 from maestro.replay import CudaRecorder, Replay
@@ -194,8 +195,9 @@ def bench(name, device, rounds, recorder=None):
         rows += [{"batch": size} | told[row] | found[row] for row in nets]
     for row, took in inference(nets, subject, rounds, device, recorder).items():
         rows[list(nets).index(row)] |= took  # it does not depend on training's batch
+    lasso = lassos(whole, rounds, device)
     checked = ways.check(whole, data[0], min(rounds, 3), device, recorder)
-    return {"factorised": factorised, "rows": rows, "ways": checked}
+    return {"factorised": factorised, "rows": rows, "lasso": lasso, "ways": checked}
 
 
 def training(nets, subject, batch, rounds, recorder):
@@ -214,6 +216,21 @@ def training(nets, subject, batch, rounds, recorder):
         for row, took in summary(race(steps, rounds, device)).items():
             found[row]["launched"] = took
     return found
+
+
+def lassos(net, rounds, device):
+    """{way: ms} of the lasso's part of a step, at the ranks of ``net``."""
+    net = copy.deepcopy(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    calls = {
+        "subgradient": partial(add_lasso_gradient, net, 1e-9),
+        "proximal": partial(proximal_step, net, 1e-9),
+    }
+    times = race(calls, rounds, device)
+    return {
+        way: round(1000 * statistics.median(taken), 3) for way, taken in times.items()
+    }
 
 
 @torch.no_grad()

@@ -221,6 +221,15 @@ def parts(measurement, model):
     return pd.DataFrame(columns)
 
 
+def lassos(measurement):
+    """The lasso's part of a step at all ranks, of the dense step: a row a network."""
+    found = {}
+    for model, told in measurement["models"].items():
+        dense = told["rows"][0]["step"]["ms"]
+        found[NAMES[model]] = {way: ms / dense for way, ms in told["lasso"].items()}
+    return pd.DataFrame(found).T
+
+
 def ways(measurement):
     """How the cost model did against the clock: one row a network.
 

@@ -40,6 +40,7 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     assert set(measured.parts(read, "lenet").columns[1:]) == {
         f"LoD, {share}" for share in measured.SHARES.values()
     }
+    assert (measured.lassos(read).loc["LeNet"] > 0).all()
     assert measured.ways(read).loc["LeNet", "cases"] == 5 * len(ways.SHARES)
 
 

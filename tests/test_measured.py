@@ -32,6 +32,7 @@ def measurement():
     case = {"product_ms": 2.0, "two_ms": 1.0}
     told = {
         "rows": rows,
+        "lasso": {"subgradient": 5.0, "proximal": 20.0},
         "factorised": {"seconds": 0.5, "factors": 2e-6},
         "ways": [
             case | {"product": False},
@@ -110,6 +111,11 @@ def test_latency_over_macs_and_over_what_is_made(measurement):
     made = measured.over(measurement, "inference", "made")
     assert made.loc[("ResNet-18", "half"), ("batch 1", "LoD")] == "1.28"  # .7 / (6/11)
     assert measured.over(measurement, "folded", "macs").empty
+
+
+def test_the_lassos_part_is_of_a_dense_step(measurement):
+    part = measured.lassos(measurement).loc["ResNet-18"]
+    assert dict(part) == {"subgradient": 0.05, "proximal": 0.2}
 
 
 def test_a_gpus_targets_are_others(measurement):
