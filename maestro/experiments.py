@@ -175,6 +175,14 @@ def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     return _grid("resnet18", RESNET18, scale, lambdas, seeds, epochs)
 
 
+def resnet18_cifar10_proximal(lambdas=(), seeds=(0,)):
+    """The same, where there are batch norm and weight decay; at laptop scale."""
+    laptop = RESNET18["laptop"]._replace(eps_ps=0.0)
+    lambdas = lambdas or [value for value in laptop.lambdas if value > 0]
+    scales = {"laptop": laptop}
+    return _grid("resnet18", scales, "laptop", lambdas, seeds, 0, ("proximal",))
+
+
 def vgg19_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     """Table 13 and the VGG-19 panels of Figs. 8-10, 12 and 13."""
     return _grid("vgg19", VGG19, scale, lambdas, seeds, epochs)
@@ -264,6 +272,7 @@ EXPERIMENTS = {
     "table 11, batch 128": lenet_mnist_batch_128,
     "table 11, masked": lenet_mnist_masked,
     "table 11, proximal": lenet_mnist_proximal,
+    "table 12, laptop, proximal": resnet18_cifar10_proximal,
 }
 
 
