@@ -116,34 +116,52 @@ def batches(measurement, model):
     return list(dict.fromkeys(sizes))
 
 
-def table(measurement, model, batch):
-    """One network's rows at one size of batch, for the reader."""
+def training_table(measurement, model, batch):
+    """A step of one network's rows at one size of batch, for the reader."""
     some = rows(measurement).query("model == @model and batch == @batch")
+    if some.launched.isna().all():  # else the dense one's says what a recording saves
+        some = some[some.kind != "dense"]
+    shown = {
+        "MACs": "macs",
+        "work": "work",
+        "memory": "memory",
+        "time": "step",
+        "launched": "launched",
+    }
+    return _named(some, shown)
+
+
+def inference_table(measurement, model):
+    """Inference of one network's rows, merged, for the reader."""
+    some = rows(measurement).query("model == @model and kind != 'dense'")
     shown = {
         "MACs": "macs",
         "in sixteens": "made",
-        "a step's work": "work",
-        "its memory": "memory",
-        "its time": "step",
-        "its time, launched": "launched",
-        "inference, batch 1": "inference_1",
-        "inference, batch 64": "inference_64",
+        "batch 1": "inference_1",
+        "batch 64": "inference_64",
         "folded, batch 1": "folded_1",
         "folded, batch 64": "folded_64",
     }
-    if some.launched.isna().all():  # then the dense row says 1.00 everywhere
-        some = some[some.kind != "dense"]
+    return _named(some[some.inference_1.notna()], shown)
+
+
+def _named(some, shown):
+    """``some`` rows as text: those columns of ``shown`` that say something."""
+    names = [_name(row.kind, row.share, row.width) for row in some.itertuples()]
     told = {
-        "network": [
-            KINDS[row.kind] + ("" if pd.isna(row.width) else f", width {row.width:.0f}")
-            for row in some.itertuples()
-        ],
-        "ranks": [SHARES[row.share] for row in some.itertuples()],
+        title: [f"{ratio:.2f}" for ratio in some[key]]
+        for title, key in shown.items()
+        if some[key].notna().any()
     }
-    for title, key in shown.items():
-        if some[key].notna().any():
-            told[title] = [f"{ratio:.2f}" for ratio in some[key]]
-    return pd.DataFrame(told).set_index(["network", "ranks"])
+    return pd.DataFrame(told, pd.Index(names))
+
+
+def _name(kind, share, width):
+    if kind == "dense":
+        return "dense"
+    if kind == "lod":
+        return f"LoD, {SHARES[share]}"
+    return f"width {width:.0f}, as {SHARES[share]}"
 
 
 def step_targets(measurement):

@@ -214,6 +214,24 @@ def headline(records, paper, lambdas):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def side_by_side(sets, lambdas):
+    """Parameters and accuracy of several sets of runs, a column each, by lambda_gl.
+
+    sets: {title: {id: record}}. Means over seeds.
+    """
+    columns = {}
+    for title, records in sets.items():
+        found = summary(records)
+        rows = {
+            variant_name(value): f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
+            for value in lambdas
+            if (row := _pick(found, value)) is not None
+        }
+        columns[title] = pd.Series(rows, dtype=object)
+    names = [variant_name(value) for value in lambdas]
+    return pd.DataFrame(columns, names).fillna(NOT_RUN)
+
+
 def of_variant(frame, lambda_gl):
     """The rows of ``frame`` with this lambda_gl (nan: the dense network's)."""
     if frame.empty or math.isnan(lambda_gl):

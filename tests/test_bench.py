@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     assert list(rows.kind) == ["dense", "lod", "lod", "lod", "lod"]
     assert rows.step[0] == rows.macs[0] == rows.memory[0] == 1
     assert (rows.macs[1:].diff()[1:] < 0).all() and (rows.step > 0).all()
-    assert len(measured.table(read, "lenet", 64)) == 4
+    assert len(measured.training_table(read, "lenet", 64)) == 4
     assert set(measured.parts(read, "lenet").columns[1:]) == {
         f"LoD, {share}" for share in measured.SHARES.values()
     }
@@ -85,7 +85,7 @@ def test_a_step_is_lods_only_if_the_network_is_factorised():
     assert all(p.grad is None for p in dense.parameters())
     step = bench.Step(maestro.factorize(dense), subject, data)
     step()
-    assert step.parts(1)["lasso"] > 0
+    assert step.parts()["lasso"] > 0
 
 
 def test_memory_counts_weights_three_times_and_what_is_kept():

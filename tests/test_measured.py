@@ -61,11 +61,26 @@ def test_rows_are_ratios_to_dense(measurement):
     assert rows.query("kind == 'narrow'").width.item() == 45
 
 
-def test_the_table_names_its_networks(measurement):
-    table = measured.table(measurement, "resnet18", 32)
-    assert ("LoD", "a quarter") in table.index
-    assert ("narrow, dense, width 45", "half") in table.index
-    assert table.loc[("LoD", "all ranks"), "its time"] == "1.20"
+def test_the_tables_name_their_networks(measurement):
+    table = measured.training_table(measurement, "resnet18", 32)
+    names = ["LoD, all ranks", "LoD, half", "width 45, as half"]
+    assert list(table.index) == [*names, "LoD, a quarter", "LoD, a tenth"]
+    assert table.loc["LoD, all ranks", "time"] == "1.20"
+    assert "launched" not in table
+    table = measured.inference_table(measurement, "resnet18")
+    assert dict(table.loc["LoD, half"]) == {
+        "MACs": "0.50",
+        "in sixteens": "0.55",
+        "batch 1": "0.70",
+        "batch 64": "0.70",
+    }
+
+
+def test_on_a_gpu_the_dense_step_launched_is_shown_too(measurement):
+    for row in measurement["models"]["resnet18"]["rows"]:
+        row["launched"] = {"ms": 300.0}
+    table = measured.training_table(measurement, "resnet18", 32)
+    assert dict(table.loc["dense"])["launched"] == "3.00"
 
 
 def test_targets_are_met_up_to_their_bound(measurement):

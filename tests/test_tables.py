@@ -356,3 +356,10 @@ def test_ranks_are_told_epoch_by_epoch():
     assert tables.final_ranks(record) == {"fc1": 7, "fc2": 5}
     assert tables.rank_history(record) == [14, 14, 12]
     assert tables.rank_history(record | {"ranks": [[0, {}]]}) == [0, 0, 0]
+
+
+def test_sets_of_runs_side_by_side():
+    table = tables.side_by_side({"one": THREE, "none": {}}, [8e-5, 16e-5])
+    assert list(table.index) == ["λ = 8e-5", "λ = 16e-5"]
+    assert list(table.one) == ["6,150 at 98.30 %", NOT_RUN]
+    assert list(table["none"]) == 2 * [NOT_RUN]

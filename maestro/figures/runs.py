@@ -32,7 +32,8 @@ def rank_progression(panels):
                 )
             ax.set(xlabel="epoch", ylim=(0, None), title=title)
             ax.set_xlim(0, max(len(total) for _, total in series) - 1)
-            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            room = 3 + 6 // len(panels)  # for labels of ticks
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(room, integer=True))
         axes[0, 0].set_ylabel("total rank, all layers")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside right center")
