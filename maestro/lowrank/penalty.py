@@ -69,12 +69,12 @@ def proximal_step(net, threshold):
     factors = _factors(net)
     # in double: a step is a millionth of a norm, and its part is multiplied up
     norms = _padded([_column_norms(factor) for factor in factors]).double()
-    kept, behind = [], norms.new_zeros(len(norms))
+    before, after = [], [norms.new_zeros(len(norms))]
     for column in reversed(norms.square().unbind(1)):
-        suffix = (column + behind.square()).sqrt()
-        behind = (suffix - threshold).clamp(min=0)
-        kept.append(torch.where(suffix > 0, behind / suffix, 0))
-    kept = torch.stack(kept[::-1], 1).cumprod(1)
+        before.append(torch.addcmul(column, after[-1], after[-1]).sqrt_())
+        after.append((before[-1] - threshold).clamp_(min=0))
+    before, after = (torch.stack(some[::-1], 1) for some in (before, after[1:]))
+    kept = torch.where(before > 0, after / before, 0).cumprod(1)
     for factor, row in zip(factors, kept, strict=True):
         if factor.requires_grad:
             factor.mul_(row[: factor.shape[1]].to(factor.dtype))
