@@ -122,11 +122,11 @@ def training_table(measurement, model, batch):
     if some.launched.isna().all():  # else the dense one's says what a recording saves
         some = some[some.kind != "dense"]
     shown = {
-        "MACs": "macs",
-        "work": "work",
-        "memory": "memory",
         "time": "step",
         "launched": "launched",
+        "work": "work",
+        "MACs": "macs",
+        "memory": "memory",
     }
     return _named(some, shown)
 
@@ -135,12 +135,12 @@ def inference_table(measurement, model):
     """Inference of one network's rows, merged, for the reader."""
     some = rows(measurement).query("model == @model and kind != 'dense'")
     shown = {
-        "MACs": "macs",
-        "in sixteens": "made",
         "batch 1": "inference_1",
         "batch 64": "inference_64",
-        "folded, batch 1": "folded_1",
-        "folded, batch 64": "folded_64",
+        "folded, 1": "folded_1",
+        "folded, 64": "folded_64",
+        "MACs": "macs",
+        "in sixteens": "made",
     }
     return _named(some[some.inference_1.notna()], shown)
 
