@@ -21,7 +21,6 @@ import copy
 import itertools
 import json
 import statistics
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from pathlib import Path
 import torch
 import ways
 from step import Step
-from timing import race
+from timing import race, seconds_of
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
@@ -141,9 +140,7 @@ def networks(name, device):
     seconds = []
     for _ in range(3):
         whole = copy.deepcopy(dense)
-        started = time.perf_counter()
-        maestro.factorize(whole)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(seconds_of(partial(maestro.factorize, whole), 1, device))
     factorised = {"seconds": round(statistics.median(seconds), 3)}
     factorised |= differences(dense, whole, SUBJECTS[name].data(4, device)[0])
     nets, told = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}
