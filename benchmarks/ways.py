@@ -60,12 +60,7 @@ def work(net, inputs):
             dense = m * n * (layer.rank + positions)
             more.append(dense - positions * layer.rank * (m + n))
 
-    layers = maestro.low_rank_layers(net).values()
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        net(*inputs)
-    for hook in hooks:
-        hook.remove()
+    watch(net, inputs, maestro.low_rank_layers(net).values(), count)
     return maestro.footprint(net, inputs).macs + sum(more)
 
 
@@ -81,11 +76,7 @@ def made(net, inputs):
         found.append(out.numel() // outputs * each * whole_registers(outputs))
 
     layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        net(*inputs)
-    for hook in hooks:
-        hook.remove()
+    watch(net, inputs, layers, count)
     return sum(found)
 
 
@@ -93,17 +84,23 @@ def shapes(net, inputs):
     """(name, layer, its input) of the first low-rank layer of every shape."""
     seen = {}
 
-    def note(module, args):
+    def note(module, args, out):
         key = module.extra_repr(), tuple(args[0].shape)
         seen.setdefault(key, (names[module], module, args[0].detach()))
 
     names = {layer: name for name, layer in maestro.low_rank_layers(net).items()}
-    hooks = [layer.register_forward_pre_hook(note) for layer in names]
-    with torch.no_grad(), reduced(inputs[0].device):
+    watch(net, inputs, names, note)
+    return list(seen.values())
+
+
+@torch.no_grad()
+def watch(net, inputs, layers, note):
+    """Call ``note(layer, its arguments, its output)`` in a forward pass of ``net``."""
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with reduced(inputs[0].device):
         net(*inputs)
     for hook in hooks:
         hook.remove()
-    return list(seen.values())
 
 
 def forced(layer, x, product, recorder=None):

@@ -157,8 +157,7 @@ def _run_all(todo, device, workers, folder, progress, deadline, eager):
             while waiting or jobs:
                 for config in _fitting(waiting, workers - len(jobs), pace, deadline):
                     waiting.remove(config)
-                    more = {"eager": eager}
-                    job = pool.submit(_run_one, config, device, folder, **more)
+                    job = pool.submit(_run_one, config, device, folder, eager=eager)
                     jobs[job] = config
                 if not jobs:
                     break  # nothing that waits fits into what is left of the budget

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from maestro import records
+from maestro.config import ROOT
 from maestro.records import RecordError
 
 
@@ -287,3 +288,10 @@ def test_comparing_names_what_differs_and_nothing_else(digits_config):
     assert told["final.test_accuracy"] == (94.0, 1.0)
     assert told["config.options.lambda_gl"][1] is None
     assert "config.seed" not in told and records.compare(one, one) == []
+
+
+def test_the_limitations_know_whether_a_gpu_has_run():
+    good, _ = records.read_all(records.RUNS)
+    on_a_gpu = [r for r in good.values() if r["ran_on"]["device"] != "CPU"]
+    told = (ROOT / "book" / "limitations.md").read_text("utf-8")
+    assert ("No run was on a GPU yet" in told) == (not on_a_gpu)
