@@ -21,7 +21,7 @@ book: $(VENV)/ready  ## run every notebook, build the site (_build/html)
 
 test: $(VENV)/ready  ## unit tests, notebooks, the built site in a browser
 	$(RUN) -m ruff check .
-	$(RUN) -m maestro.browser
+	$(RUN) -m maestro.publish.browser
 	$(RUN) -m maestro book
 	$(RUN) -m pytest --nbval-lax --nbval-current-env -n 2 --dist loadscope tests notebooks
 

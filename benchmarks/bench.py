@@ -34,11 +34,12 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 import maestro
-from maestro.config import ROOT, Recipe
+from maestro.config import Recipe
 from maestro.lowrank import add_lasso_gradient, proximal_step
-from maestro.machine import pick_device, ran_on
 from maestro.models import MODELS
-from maestro.replay import CudaRecorder, Replay
+from maestro.paths import ROOT
+from maestro.training.machine import pick_device, ran_on
+from maestro.training.replay import CudaRecorder, Replay
 
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of each layer's full rank
 INFERENCE_BATCHES = (1, 64)

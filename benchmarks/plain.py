@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 import maestro
-from maestro.training import Training
+from maestro.training.loop import Training
 
 
 def weights_of(dense, net, cut):

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from plain import PlainTraining
 
-from maestro import experiments
-from maestro.config import ROOT
-from maestro.machine import pick_device, ran_on
+from maestro.campaign import experiments
 from maestro.models import MODELS
-from maestro.records import write_whole
-from maestro.training import Training
+from maestro.paths import ROOT
+from maestro.results.records import write_whole
+from maestro.training.loop import Training
+from maestro.training.machine import pick_device, ran_on
 
 LAMBDAS = (8e-5, 32e-5, 128e-5)
 WAYS = {

@@ -7,8 +7,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 import maestro
 from maestro import methods
-from maestro.optimizers import make_optimizer
-from maestro.replay import Replay
+from maestro.training.optimizers import make_optimizer
+from maestro.training.replay import Replay
 
 PARTS = ("linear maps", "normalisation", "optimiser", "lasso", "rest")
 

@@ -8,7 +8,6 @@ maestro.shrink(net, optimizer, eps_ps=1e-7)        # after each epoch
 maestro.merge(net)                                 # plain PyTorch again
 """
 
-from .footprint import Footprint, footprint
 from .lowrank import (
     MODES,
     LowRankConv2d,
@@ -25,6 +24,7 @@ from .lowrank import (
     shrink,
     truncate,
 )
+from .lowrank.counting import Footprint, footprint
 
 __version__ = "0.1.0"
 

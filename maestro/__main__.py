@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from .distributed import is_main, joined
+from .training.distributed import is_main, joined
 
 
 def main(argv=None):
@@ -50,7 +50,7 @@ def _run(commands):
 
 
 def _do_run(args):
-    from .notebooks import run
+    from .publish.notebooks import run
 
     path = run(args.notebook, args.parameters, args.output)
     if path:
@@ -71,24 +71,25 @@ def _campaign(commands):
 
 
 def _do_campaign(args):
-    from . import campaign, deploy, experiments
+    from .campaign import experiments, workers
+    from .deploy import studies
 
-    configs = [c for c in experiments.every_run() if args.only in campaign.describe(c)]
+    configs = [c for c in experiments.every_run() if args.only in workers.describe(c)]
     if not configs:
         raise ValueError(
             f"--only {args.only!r}: no run's description has it; see --list"
         )
-    todo = campaign.missing(configs)
+    todo = workers.missing(configs)
     if args.list:
         for config in todo:
-            print(config.id, campaign.describe(config))
+            print(config.id, workers.describe(config))
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
     more = {"minutes": args.budget_minutes, "eager": args.eager}
     with joined(args.device) as group:
-        campaign.run(configs, args.device, args.workers, **more, group=group)
+        workers.run(configs, args.device, args.workers, **more, group=group)
     if group.main:
-        deploy.study(configs, args.device)
+        studies.study(configs, args.device)
 
 
 def _records(commands):
@@ -100,7 +101,7 @@ def _records(commands):
 
 
 def _do_records(args):
-    from . import records
+    from .results import records
 
     if args.ids:
         return _compare(args.ids)
@@ -119,7 +120,7 @@ def _do_records(args):
 
 
 def _compare(ids):
-    from . import records
+    from .results import records
 
     if len(ids) != 2:
         raise ValueError(f"{len(ids)} ids given; name two to compare them")
@@ -150,7 +151,7 @@ def _book(commands):
 
 
 def _do_book(args):
-    from .book import build
+    from .publish.site import build
 
     build(args.jobs)
 
@@ -164,7 +165,7 @@ def _notebooks(commands):
 
 
 def _do_notebooks(args):
-    from . import notebooks, parameters
+    from .publish import notebooks, parameters
 
     for name in args.name or parameters.notebooks():
         notebooks.refresh(parameters.find(name))
@@ -177,7 +178,7 @@ def _doctor(commands):
 
 
 def _do_doctor(args):
-    from .doctor import report
+    from .publish.doctor import report
 
     return report()
 

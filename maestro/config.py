@@ -9,20 +9,7 @@ fields without renaming old runs, and must never change a default.
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "data" / "runs"
-PAPER = ROOT / "data" / "paper"
-CACHE = ROOT / "data" / "cache"
-
-
-def data_folder():
-    """Where prepared data sets lie: MAESTRO_DATA if it is set, else data/cache."""
-    return Path(os.environ.get("MAESTRO_DATA") or CACHE)
-
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("steps", "inverse_sqrt")

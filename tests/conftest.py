@@ -16,8 +16,12 @@ import pytest
 import tape
 import torch
 
-from maestro import campaign, datasets, records, training
-from maestro.config import ROOT, Recipe, RunConfig, data_folder
+from maestro import datasets
+from maestro.campaign import workers
+from maestro.config import Recipe, RunConfig
+from maestro.paths import ROOT, data_folder
+from maestro.results import records
+from maestro.training import loop
 
 torch.set_num_threads(1)
 
@@ -88,8 +92,8 @@ def mnist():
 def folders(tmp_path, monkeypatch):
     """Checkpoints, weights, locks and records go to folders of this test alone."""
     cache, runs = tmp_path / "cache", tmp_path / "runs"
-    monkeypatch.setattr(training, "CACHE", cache)
-    monkeypatch.setattr(campaign, "CACHE", cache)
+    monkeypatch.setattr(loop, "CACHE", cache)
+    monkeypatch.setattr(workers, "CACHE", cache)
     monkeypatch.setattr(records, "RUNS", runs)
     return SimpleNamespace(cache=cache, runs=runs, checkpoints=cache / "checkpoints")
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maestro.replay import CudaRecorder, tensors_in
+from maestro.training.replay import CudaRecorder, tensors_in
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"}
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import maestro
-from maestro import measured, methods
-from maestro.config import ROOT
+from maestro import methods
+from maestro.paths import ROOT
+from maestro.results import speed
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench
@@ -30,18 +31,18 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     bench.write(path, "lenet", dict(lenet), CPU)
     bench.show("lenet", lenet)
     assert "lod       25% of ranks" in capsys.readouterr().out
-    read = measured.load("cpu", tmp_path)
-    assert measured.ran_on(read).startswith("CPU, ")
-    rows = measured.rows(read)
+    read = speed.load("cpu", tmp_path)
+    assert speed.ran_on(read).startswith("CPU, ")
+    rows = speed.rows(read)
     assert list(rows.kind) == ["dense", "lod", "lod", "lod", "lod"]
     assert rows.step[0] == rows.macs[0] == rows.memory[0] == 1
     assert (rows.macs[1:].diff()[1:] < 0).all() and (rows.step > 0).all()
-    assert len(measured.training_table(read, "lenet", 64)) == 4
-    assert set(measured.parts(read, "lenet").columns[1:]) == {
-        f"LoD, {share}" for share in measured.SHARES.values()
+    assert len(speed.training_table(read, "lenet", 64)) == 4
+    assert set(speed.parts(read, "lenet").columns[1:]) == {
+        f"LoD, {share}" for share in speed.SHARES.values()
     }
-    assert (measured.lassos(read).loc["LeNet"] > 0).all()
-    assert measured.ways(read).loc["LeNet", "cases"] == 5 * len(ways.SHARES)
+    assert (speed.lassos(read).loc["LeNet"] > 0).all()
+    assert speed.ways(read).loc["LeNet", "cases"] == 5 * len(ways.SHARES)
 
 
 def test_a_gpus_steps_are_replayed_and_launched(recorder):
@@ -51,7 +52,7 @@ def test_a_gpus_steps_are_replayed_and_launched(recorder):
         row["launched"]["ms"] > 0 and row["step"]["ms"] > 0 for row in told["rows"]
     )
     assert recorder.recorded > 5  # the steps, and both ways of every layer
-    rows = measured.rows({"models": {"lenet": told}})
+    rows = speed.rows({"models": {"lenet": told}})
     assert (rows.launched > 0).all()
 
 

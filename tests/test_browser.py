@@ -1,6 +1,6 @@
 """Finding a Chromium never fails; where there is none, one line says so."""
 
-from maestro import browser
+from maestro.publish import browser
 
 
 def test_no_browser_is_said_not_raised(monkeypatch, capsys):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from maestro import cells
+from maestro.results import cells
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from test_tables import by_id, made_up, translating
 
-from maestro import claims
-from maestro.cells import NOT_RUN
+from maestro.results import claims
+from maestro.results.cells import NOT_RUN
 
 
 def runs(lambda_gl, perplexities, params=5000):

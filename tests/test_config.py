@@ -5,7 +5,8 @@ from dataclasses import field, fields, make_dataclass, replace
 
 import pytest
 
-from maestro import config, experiments
+from maestro import config, paths
+from maestro.campaign import experiments
 from maestro.config import Recipe, RunConfig
 
 RECIPE = Recipe(epochs=20, batch_size=64, lr=0.01)
@@ -181,6 +182,6 @@ def test_what_is_no_configuration_is_refused(values):
 
 def test_the_folder_of_data_can_be_named(monkeypatch, tmp_path):
     monkeypatch.setenv("MAESTRO_DATA", str(tmp_path))
-    assert config.data_folder() == tmp_path
+    assert paths.data_folder() == tmp_path
     monkeypatch.setenv("MAESTRO_DATA", "")
-    assert config.data_folder() == config.CACHE
+    assert paths.data_folder() == paths.CACHE

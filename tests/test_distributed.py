@@ -11,9 +11,11 @@ import pytest
 import torch
 from conftest import House
 
-from maestro import campaign, distributed, records
+from maestro.campaign import workers
 from maestro.config import Recipe, RunConfig
-from maestro.training import Training
+from maestro.results import records
+from maestro.training import distributed
+from maestro.training.loop import Training
 
 # The digits; the digits under a loss that is summed; and in colour, for a ResNet.
 TASKS = """
@@ -46,7 +48,10 @@ DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from maestro import campaign, datasets, experiments, records, training
+from maestro import datasets
+from maestro.campaign import experiments, workers
+from maestro.results import records
+from maestro.training import loop
 from maestro.__main__ import main
 from maestro.config import RunConfig
 from tasks import TASKS
@@ -54,12 +59,12 @@ from tasks import TASKS
 torch.set_num_threads(1)
 folder, given, happens = Path(sys.argv[1]), *sys.argv[2:]
 records.RUNS = folder / "runs"
-training.CACHE = campaign.CACHE = folder
+loop.CACHE = workers.CACHE = folder
 datasets.TASKS |= TASKS
 datasets.available = lambda name: True
 configs = [RunConfig.from_dict(c) for c in json.loads(given)]
 experiments.every_run = lambda: configs
-fit, steps = campaign.fit, 0
+fit, steps = workers.fit, 0
 
 def disturbed(config, *rest, stop, **named):
     def asked():
@@ -70,7 +75,7 @@ def disturbed(config, *rest, stop, **named):
         return stop()
     return fit(config, *rest, stop=asked, **named)
 
-campaign.fit = disturbed
+workers.fit = disturbed
 code = main(["campaign", "--device", "cpu"])
 if os.environ["RANK"] == "0":
     print("ended:", code)
@@ -197,7 +202,7 @@ def test_one_process_writes_and_prints(two):
     lines = [line for line in two.err.splitlines() if line.startswith("[")]
     assert len(lines) == len(everything)
     for n, (line, config) in enumerate(zip(lines, everything, strict=True), 1):
-        words = f"[{n}/{len(everything)}] {campaign.describe(config)}: "
+        words = f"[{n}/{len(everything)}] {workers.describe(config)}: "
         assert line.startswith(words)
 
 
@@ -236,7 +241,7 @@ def test_a_process_that_dies_ends_the_job(house):
     done = house.torchrun("dies", [config], happens="SIGKILL")
     assert done.code != 0
     lines = [line for line in done.err.splitlines() if line.startswith("error")]
-    assert len(lines) == 1 and campaign.describe(config) in lines[0], done.err
+    assert len(lines) == 1 and workers.describe(config) in lines[0], done.err
     assert not (done.folder / "runs").exists()
     with open(done.folder / "locks" / config.id) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from maestro import energy
+from maestro.training import energy
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from maestro import experiments
-from maestro.campaign import describe
+from maestro.campaign import experiments
+from maestro.campaign.workers import describe
 
 
 def steps_times_rate(recipe, examples):

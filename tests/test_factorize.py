@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import maestro
+from maestro.datasets.torchvision_repair import import_torchvision
 from maestro.lowrank.factorize import svd_factors
 from maestro.models import LeNet
-from maestro.torchvision_repair import import_torchvision
 
 
 def unchanged(model, *inputs, skip=()):

@@ -14,8 +14,8 @@ from maestro import datasets
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import DataError
 from maestro.datasets.imagenet import FolderTask
-from maestro.torchvision_repair import import_torchvision
-from maestro.training import Interrupted, Training
+from maestro.datasets.torchvision_repair import import_torchvision
+from maestro.training.loop import Interrupted, Training
 
 SIZES = {"train": (9, 4), "val": (3, 2)}  # pictures of each of two classes
 

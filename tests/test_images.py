@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from maestro import datasets
-from maestro.config import data_folder
 from maestro.datasets import DataError, originals, prepared
+from maestro.paths import data_folder
 
 
 def test_the_digits_are_as_they_should_be(digits):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from maestro import machine
+from maestro.training import machine
 
 
 def test_a_device_that_is_not_there_is_told():
@@ -20,5 +20,6 @@ def test_a_device_that_is_not_there_is_told():
 def test_a_record_says_what_it_ran_on():
     told = machine.ran_on(torch.device("cpu"), "float32")
     assert told["device"] == "CPU" and told["threads"] == 1
+    assert torch.backends.cpu.get_cpu_capability() in told["processor"]
     assert told["torch"] == torch.__version__.split("+")[0]
     assert told["peak_memory"] > 10_000_000 and math.isfinite(told["peak_memory"])

@@ -5,9 +5,12 @@ import sys
 
 import pytest
 
-from maestro import browser, campaign, datasets, experiments, records
+from maestro import datasets
 from maestro.__main__ import main
-from maestro.distributed import ALONE
+from maestro.campaign import experiments, workers
+from maestro.publish import browser
+from maestro.results import records
+from maestro.training.distributed import ALONE
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,7 @@ def wrong(capsys):
 @pytest.fixture
 def recorded(few_digits, digits_config, folders):
     """A run that has its record."""
-    from maestro.training import fit
+    from maestro.training.loop import fit
 
     config = digits_config(epochs=1, batch_size=150)
     return fit(config, task=few_digits)
@@ -77,7 +80,7 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     given = []
     runs = [digits_config("dense"), digits_config("maestro")]
     monkeypatch.setattr(experiments, "every_run", lambda: runs)
-    monkeypatch.setattr(campaign, "run", lambda *a, **more: given.append((a, more)))
+    monkeypatch.setattr(workers, "run", lambda *a, **more: given.append((a, more)))
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
     assert main([*words, "--budget-minutes", "9"]) == 0
     more = {"minutes": 9.0, "eager": False, "group": ALONE}

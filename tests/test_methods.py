@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 import maestro
 from maestro import methods
-from maestro.config import ROOT
 from maestro.lowrank import low_rank_layers
+from maestro.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import plain

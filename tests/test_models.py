@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import maestro
-from maestro.footprint import costs, footprint
+from maestro.lowrank.counting import costs, footprint
 from maestro.models import MODELS
 from maestro.models.transformer import PAD
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from maestro import notebooks, parameters
-from maestro.config import ROOT
+from maestro.paths import ROOT
+from maestro.publish import notebooks, parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARED = "nbval-check-output"

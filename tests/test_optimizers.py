@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import maestro
-from maestro import optimizers
 from maestro.config import Recipe
 from maestro.models import LeNet
+from maestro.training import optimizers
 
 
 def test_the_rate_falls_at_the_milestones():

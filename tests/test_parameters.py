@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from maestro import parameters
-from maestro.parameters import KNOWN, ParameterError
+from maestro.publish import parameters
+from maestro.publish.parameters import KNOWN, ParameterError
 
 CELL = """seeds = [0, 1, 2]  # one training each
 lambdas = [0.0, 8e-5]

@@ -1,7 +1,8 @@
 """The README's table is what the records give, to the letter."""
 
-from maestro import experiments, records, tables
-from maestro.config import ROOT
+from maestro.campaign import experiments
+from maestro.paths import ROOT
+from maestro.results import records, tables
 
 
 def test_the_table_is_computed_from_the_records():

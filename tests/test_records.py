@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from maestro import records
-from maestro.config import ROOT
-from maestro.records import RecordError
+from maestro.paths import ROOT
+from maestro.results import records
+from maestro.results.records import RecordError
 
 
 def made_up(config, accuracies=(90.0, 95.0, 94.0)):
@@ -91,7 +91,7 @@ def test_a_full_disk_leaves_nothing_where_nothing_was(record, tmp_path, monkeypa
 
 LIMITED = """
 import resource, sys
-from maestro.records import write_whole
+from maestro.results.records import write_whole
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

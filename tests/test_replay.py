@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import maestro
-from maestro import training
 from maestro.config import Recipe, RunConfig
 from maestro.lowrank import Masks, RankSampler, low_rank_layers
-from maestro.replay import TRIES, CudaRecorder, Replay, copied
+from maestro.training import loop
+from maestro.training.replay import TRIES, CudaRecorder, Replay, copied
 
 # ------------------------------------------------------------------------- the masks
 
@@ -100,7 +100,7 @@ def test_a_batch_keeps_its_layout():
 
 
 def trained(config, task, recorder=None, epochs=None):
-    run = training.Training(config, task=task, recorder=recorder)
+    run = loop.Training(config, task=task, recorder=recorder)
     while not run.finished and run.epoch != epochs:
         run.run_epoch()
     return run
@@ -185,7 +185,7 @@ def test_it_can_stop_and_go_on(where, recorder, in_double):
     first, then = (recorder if there else None for there in where)
     config, task = run_of("maestro", sampler="shuffled"), Pictures(1, 28, 28)
     half = trained(config, task, first, epochs=2)
-    rest = training.Training(config, task=task, recorder=then)
+    rest = loop.Training(config, task=task, recorder=then)
     rest.load_state_dict(half.state_dict())
     rest.run_epoch()
     same_course(rest, trained(config, task))
@@ -221,8 +221,8 @@ def test_fit_replays_on_a_gpu_unless_told_not_to(
         given.append(type(args[-1]))
         raise InterruptedError
 
-    monkeypatch.setattr(training, "pick_device", torch.device)
-    monkeypatch.setattr(training, "Training", make)
+    monkeypatch.setattr(loop, "pick_device", torch.device)
+    monkeypatch.setattr(loop, "Training", make)
     with pytest.raises(InterruptedError):
-        training.fit(digits_config(), "cuda", few_digits, eager=eager)
+        loop.fit(digits_config(), "cuda", few_digits, eager=eager)
     assert given == [type(None) if eager else CudaRecorder]

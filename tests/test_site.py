@@ -1,282 +1,125 @@
-"""The built site in a real browser: what a reader would see, on every page.
+"""The book's build: what stops it, what it leaves standing, what it writes itself."""
 
-`look` opens one page and collects complaints; the tests want none of the site, and
-every kind of them of a page that is broken on purpose.
-"""
+import sys
 
-import http.server
-import threading
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-
+import nbformat
+import pandas as pd
 import pytest
 
-from maestro.browser import NO_BROWSER, find_browser
-from maestro.config import ROOT
-
-SITE = ROOT / "_build" / "html"
-PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html"))
-# index.html only sends the reader to the first page; _static holds the theme's parts
-PAGES = [p for p in PAGES if p != "index.html" and not p.startswith("_static/")]
-QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
-    --disable-background-networking --disable-component-update""".split()
-KINDS = ("console", "outside", "mathematics", "images", "width", "contrast", "links")
-THEORY = [f"notebooks/{n}" for n in ("01_svd_recovery", "05_theorem")]
-
-# What is asked of an open page, in its own language.
-
-MATHEMATICS = r"""async () => {
-  if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
-  const wrong = [];
-  for (const box of document.querySelectorAll(".math, mjx-container"))
-    if (!box.matches("mjx-container") && !box.querySelector("mjx-container"))
-      wrong.push("not rendered: " + box.textContent.trim().slice(0, 60));
-  for (const e of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
-    wrong.push("not understood: " + e.textContent.slice(0, 60));
-  const body = document.body.cloneNode(true);
-  const done = "script, style, pre, code, .math, mjx-container";
-  for (const e of body.querySelectorAll(done)) e.remove();
-  const raw = /\\\(|\\\[|\$\$|\\begin\{|\$[^$\n]{1,80}\$|\{(eq|cite|ref)\}`/;
-  const text = body.textContent, found = text.match(raw);
-  if (found) wrong.push("raw: " + text.slice(found.index, found.index + 60));
-  return wrong;
-}"""
-
-IMAGES = r"""async () => {
-  const wrong = [];
-  for (const image of document.querySelectorAll("img")) {
-    image.loading = "eager";
-    await image.decode().catch(() => {});
-    const name = image.src.split("/").pop().slice(0, 60), alt = image.alt.trim();
-    if (!image.complete || !image.naturalWidth) wrong.push("not loaded: " + name);
-    if (!alt) wrong.push("no alt text: " + name);
-    if (/\.(png|svg|jpe?g|gif)$/i.test(alt)) wrong.push("a path as alt text: " + alt);
-    if (image.matches(".cell_output img:not(figure img)"))
-      wrong.push("no caption: " + name);
-  }
-  return wrong;
-}"""
-
-WIDTH = r"""() => {
-  const page = document.scrollingElement;
-  if (page.scrollWidth <= innerWidth) return [];
-  const names = [...document.querySelectorAll("body *")]
-    .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
-    .map((e) => e.tagName.toLowerCase() + "." + e.className).slice(0, 3);
-  return [`${page.scrollWidth} px wide on ${innerWidth}: ${names.join(", ")}`];
-}"""
-
-CONTRAST = r"""(mode) => {
-  document.documentElement.dataset.mode = mode;
-  document.documentElement.dataset.theme = mode;
-  const rgba = (text) => {
-    const n = (text.match(/[\d.]+/g) || []).map(Number);
-    const c = text.startsWith("color(srgb") ? n.slice(0, 3).map((x) => x * 255) : n;
-    return { c: c.slice(0, 3), a: n[3] ?? 1 };
-  };
-  const over = (top, below) => top.c.map((x, k) => x * top.a + below[k] * (1 - top.a));
-  const ground = (e) => {
-    if (!e) return mode === "dark" ? [0, 0, 0] : [255, 255, 255];
-    const own = rgba(getComputedStyle(e).backgroundColor);
-    return own.a === 1 ? own.c : over(own, ground(e.parentElement));
-  };
-  const light = (c) => {
-    const [r, g, b] = c.map((x) => x / 255)
-      .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const wrong = new Map();
-  const article = document.querySelector("article") || document.body;
-  const walk = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
-  for (let node = walk.nextNode(); node; node = walk.nextNode()) {
-    const e = node.parentElement;
-    if (!node.data.trim() || e.closest("script, style, mjx-assistive-mml, .headerlink"))
-      continue;
-    if (!e.getClientRects().length) continue;
-    const style = getComputedStyle(e), below = ground(e);
-    const text = over(rgba(style.color), below);
-    const [a, b] = [light(text), light(below)].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    const key = `${mode} ${e.tagName.toLowerCase()}.${e.className} ${style.color}`;
-    const line = `${key}: ${ratio.toFixed(2)}, "${node.data.trim()}"`;
-    if (ratio < 4.5) wrong.set(key, line);
-  }
-  return [...wrong.values()].map((w) => w.slice(0, 140));
-}"""
-
-TARGETS = """() => [...document.querySelectorAll("a[href]")].map((a) => a.href)"""
+from maestro.publish import notebooks, parameters, site
 
 
-@contextmanager
-def serve(folder):
-    """The address of ``folder`` on this machine, for as long as the body runs."""
-
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Silent, directory=str(folder))
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A book of one page and one notebook; returns (its root, a way to write cells)."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book" / "intro.md").write_text(
+        "# Intro\n\n[on](../notebooks/01_a.ipynb)"
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def opened(browser, address, home):
-    """A page at ``address``, and what it complained of: (page, {kind: [line]}).
-
-    ``home`` is the beginning of all addresses that the page may ask for.
-    """
-    said = {kind: [] for kind in KINDS}
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.on("pageerror", lambda error: said["console"].append(str(error)))
-    page.on(
-        "console",
-        lambda m: said["console"].append(m.text) if m.type == "error" else None,
+    (tmp_path / "_config.yml").write_text("title: small\nonly_build_toc_files: true\n")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n  - file: notebooks/01_a\n"
     )
-    page.on("request", lambda r: said["outside"].append(r.url))
-    try:
-        page.goto(address, wait_until="load")
-        yield page, said
-    finally:
-        allowed = (home, "data:", "blob:", "about:")
-        said["outside"][:] = [u for u in said["outside"] if not u.startswith(allowed)]
-        page.close()
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "BUILD", tmp_path / "_build")
+    monkeypatch.setenv("JUPYTER_PATH", "")  # put back when the test is over
 
-
-def look(browser, home, name, folder):
-    """All that is wrong with one page of ``folder`` served at ``home``."""
-    with opened(browser, home + name, home) as (page, said):
-        said["mathematics"] += page.evaluate(MATHEMATICS)
-        said["images"] += page.evaluate(IMAGES)
-        said["links"] += broken_links(page.evaluate(TARGETS), home, folder)
-        page.add_style_tag(content="* { transition: none !important; }")
-        for mode in ("light", "dark"):
-            said["contrast"] += page.evaluate(CONTRAST, mode)
-        page.set_viewport_size({"width": 390, "height": 844})
-        said["width"] += page.evaluate(WIDTH)
-    return said
-
-
-def broken_links(addresses, home, folder):
-    """Those of a page's links into the site that lead nowhere."""
-    wrong = []
-    for address in sorted({a for a in addresses if a.startswith(home)}):
-        path, _, anchor = address.removeprefix(home).partition("#")
-        file = Path(folder) / path.split("?")[0]
-        if not file.is_file():
-            wrong.append(f"no such page: {path}")
-        elif anchor and f'id="{anchor}"' not in file.read_text("utf-8", "replace"):
-            wrong.append(f"no such place: {path}#{anchor}")
-    return wrong
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = find_browser()
-    if path is None:
-        pytest.skip(NO_BROWSER)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def home():
-    if not (SITE / "index.html").is_file():
-        pytest.skip("the site is not built: run `make book` first")
-    with serve(SITE) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def complaints(browser, home):
-    """{page: {kind: [line]}} of the whole site, each page opened once."""
-    return {name: look(browser, home, name, SITE) for name in PAGES}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_page_gives_cause_for_complaint(complaints, kind):
-    wrong = [f"{page}: {line}" for page, c in complaints.items() for line in c[kind]]
-    assert not wrong, "\n".join(wrong)
-
-
-def test_pages_hold_what_they_are_for(browser, home):
-    for name in ["book/method", *THEORY]:
-        with opened(browser, f"{home}{name}.html", home) as (page, _):
-            page.evaluate(MATHEMATICS)
-            assert page.locator("mjx-container svg").count(), name
-            assert page.locator("article img, article figure svg").count(), name
-    for name in ("intro", "claims", "notation", "reproduce", "runs", "limitations"):
-        assert f"book/{name}.html" in PAGES
-
-
-def test_search_finds_a_known_term(browser, home):
-    with opened(browser, home + "search.html?q=suffix", home) as (page, said):
-        page.wait_for_selector("#search-results li a", timeout=15000)
-        found = page.locator("#search-results li a").evaluate_all(
-            "(links) => links.map((a) => a.href)"
+    def write(*sources):
+        cells = [nbformat.v4.new_markdown_cell("# A")]
+        cells += [nbformat.v4.new_code_cell(source) for source in sources]
+        cells[1].metadata["tags"] = ["parameters"]
+        kernel = {"name": "python3", "display_name": "", "language": "python"}
+        notebook = nbformat.v4.new_notebook(
+            cells=cells, metadata={"kernelspec": kernel}
         )
-    assert any("book/method.html" in address for address in found), found
-    assert not said["console"] and not said["outside"]
+        nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
+
+    write("seed = 1", "print(f'seed {seed}')")
+    return tmp_path, write
 
 
-def test_site_works_from_the_disk(browser, home):
-    start = SITE.resolve().as_uri()
-    with opened(browser, f"{start}/index.html", start) as (page, said):
-        page.wait_for_selector("article h1")
-        page.goto(f"{start}/book/method.html", wait_until="load")
-        assert not page.evaluate(MATHEMATICS)
-        assert not page.evaluate(IMAGES)
-    assert not said["console"] and not said["outside"], said
+def test_a_failed_build_leaves_the_last_good_site(small, capfd):
+    root, write = small
+    index = site.build(1, root)
+    page = root / "_build/html/notebooks/01_a.html"
+    assert "seed 1" in page.read_text() and index.as_uri() in capfd.readouterr().out
+    write("seed = 1", "assert seed == 2")
+    with pytest.raises(site.BookError, match=r"01_a.ipynb, cell 3 of 3: .*seed == 2"):
+        site.build(1, root)
+    write("seed = 3", "print(f'seed {seed}')")
+    (root / "book" / "intro.md").write_text("# Intro\n\n[to](nowhere.md)")
+    with pytest.raises(site.BookError):
+        site.build(1, root)
+    assert "nowhere.md" in capfd.readouterr().err
+    assert "seed 1" in page.read_text()
+    (root / "book" / "intro.md").write_text("# Intro")
+    site.build(1, root)
+    assert "seed 3" in page.read_text()
 
 
-def test_theme_button_turns_the_page_dark(browser, home):
-    with opened(browser, f"{home}book/method.html", home) as (page, _):
-        seen = set()
-        for _ in range(3):
-            page.locator("button.theme-switch-button").first.click()
-            seen.add(page.evaluate("document.documentElement.dataset.theme"))
-    assert seen == {"light", "dark"}
+def test_a_swap_that_was_cut_off_is_undone(tmp_path):
+    (tmp_path / "html.old").mkdir()
+    site._restore(tmp_path / "html")
+    assert (tmp_path / "html").is_dir() and not (tmp_path / "html.old").exists()
 
 
-BROKEN = """<!doctype html><html><head><title>broken</title></head><body><article>
-<p>A formula that nobody rendered: $$x^2$$</p>
-<p style="color: #bbb; background: #fff">grey on white</p>
-<div class="cell_output"><img src="missing.png" alt="missing.png"></div><img src="https://example.invalid/a.png">
-<a href="nowhere.html">nowhere</a><a href="#nothing">nothing</a>
-<div style="width: 2000px">wide</div>
-<script>console.error("an error")</script></article></body></html>"""
-
-SOUND = """<!doctype html><html><head><title>sound</title>
-<link rel="icon" href="data:,"></head><body><article>
-<h1 id="top">Sound</h1><p style="color: #000; background: #fff">black on white</p>
-<p style="overflow-x: auto"><span style="display: block; width: 2000px; color: #000;
-background: #fff">scrolls in its own box</span></p><a style="color: #000; background:
-#fff" href="#top">top</a></article></body></html>"""
+def test_a_notebook_without_a_place_in_the_book_stops_it(small):
+    root, _ = small
+    (root / "notebooks" / "02_b.ipynb").write_text("{}")
+    with pytest.raises(site.BookError, match="02_b.ipynb is not in _toc.yml"):
+        site.build(1, root)
 
 
-def test_every_kind_of_fault_is_seen(browser, tmp_path):
-    (tmp_path / "broken.html").write_text(BROKEN)
-    with serve(tmp_path) as address:
-        said = look(browser, address, "broken.html", tmp_path)
-    assert [kind for kind in KINDS if not said[kind]] == []
-    assert "px wide on 390" in said["width"][0]
-    assert len(said["images"]) == 5 and len(said["links"]) == 2
-    assert set(said["outside"]) == {"https://example.invalid/a.png"}
+def test_run_writes_the_whole_notebook_or_nothing(small, capfd):
+    root, write = small
+    out = notebooks.run("01_a", ["seed=5"])
+    assert "seed 5" in out.read_text() and "seed 5" in capfd.readouterr().out
+    out.unlink()
+    write("seed = 1", "assert seed == 1, 'not one'")
+    with pytest.raises(
+        notebooks.NotebookError, match="01_a.ipynb, cell 4 of 4.*: not one"
+    ):
+        notebooks.run("01_a", ["seed=5"])
+    assert list(out.parent.iterdir()) == []
+    for words in (["sede=5"], ["seed=x"]):
+        with pytest.raises(parameters.ParameterError):
+            notebooks.run("01_a", words)
+    with pytest.raises(notebooks.NotebookError, match="name another file"):
+        notebooks.run("01_a", output=root / "notebooks" / "01_a.ipynb")
 
 
-def test_a_sound_page_gives_no_cause(browser, tmp_path):
-    (tmp_path / "sound.html").write_text(SOUND.replace("<h1", "<h1 style='color:#777'"))
-    with serve(tmp_path) as address:
-        said = look(browser, address, "sound.html", tmp_path)
-    assert said.pop("contrast")
-    assert not any(said.values()), said
+def test_another_jupyters_python3_is_not_used(small, monkeypatch, capfd):
+    root, write = small
+    foreign = root / "foreign" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text(
+        '{"argv": ["/bin/false"], "display_name": "other", "language": "python"}'
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "foreign"))
+    write("seed = 1", "import sys; print('it is', sys.executable)")
+    notebooks.run("01_a")
+    assert f"it is {sys.executable}" in capfd.readouterr().out
+
+
+def test_runs_page_shows_every_record():
+    empty = site.runs_page(pd.DataFrame())
+    assert "No runs recorded yet" in empty
+    run = {"id": "abc", "task": "mnist", "model": "lenet", "method": "maestro"}
+    run |= {
+        "lambda_gl": 8e-5,
+        "seed": 0,
+        "date": "2026-01-02",
+        "device": "CPU",
+        "wall_seconds": 90.0,
+    }
+    dense = run | {"id": "def", "method": "dense", "lambda_gl": float("nan")}
+    page = site.runs_page(pd.DataFrame([run, dense]))
+    assert "2 runs" in page
+    assert "| `abc` | lenet on mnist, maestro, λ = 8e-05, seed 0 | 2026-01-02 |" in page
+    assert "| `def` | lenet on mnist, dense, seed 0 | 2026-01-02 | CPU, t" in page
+
+
+def test_tables_escape_bars():
+    assert site.markdown_table(("a",), [("x|y",)]).endswith("| x\\|y |\n:::\n")

@@ -5,10 +5,11 @@ import statistics
 
 import pytest
 
-from maestro import methods, tables
+from maestro import methods
 from maestro.config import Recipe, RunConfig
 from maestro.models import LeNet
-from maestro.tables import NOT_RUN
+from maestro.results import records, tables
+from maestro.results.tables import NOT_RUN
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.01)
 DENSE = {"params": 10_000, "macs": 50_000}
@@ -353,7 +354,7 @@ def test_layers_of_a_kind_are_averaged():
 
 def test_ranks_are_told_epoch_by_epoch():
     record = made_up(8e-5)
-    assert tables.final_ranks(record) == {"fc1": 7, "fc2": 5}
+    assert records.final_ranks(record) == {"fc1": 7, "fc2": 5}
     assert tables.rank_history(record) == [14, 14, 12]
     assert tables.rank_history(record | {"ranks": [[0, {}]]}) == [0, 0, 0]
 

@@ -8,12 +8,12 @@ import types
 
 import pytest
 
-from maestro import torchvision_repair
-from maestro.torchvision_repair import import_torchvision
+from maestro.datasets import torchvision_repair
+from maestro.datasets.torchvision_repair import import_torchvision
 
 FRESH = """
 import sys
-from maestro import torchvision_repair
+from maestro.datasets import torchvision_repair
 assert "torchvision" not in sys.modules and torchvision_repair.repaired is False
 module = torchvision_repair.import_torchvision()
 assert module is sys.modules["torchvision"]

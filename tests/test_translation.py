@@ -15,11 +15,12 @@ from test_replay import same_course, trained
 from torch import nn
 
 from maestro import datasets
-from maestro.config import Recipe, RunConfig, data_folder
+from maestro.config import Recipe, RunConfig
 from maestro.datasets import DataError, TranslationTask, corpus, translation
 from maestro.datasets.corpus import END, PAD, SPECIALS, START, UNKNOWN
 from maestro.models import MODELS, transformer
-from maestro.training import Interrupted, Training, fit
+from maestro.paths import data_folder
+from maestro.training.loop import Interrupted, Training, fit
 
 needs_spacy = pytest.mark.skipif(
     importlib.util.find_spec("spacy") is None,

@@ -4,7 +4,7 @@ A task has ``epoch(batch_size, seed, done)``, ``loss(model, batch)``,
 ``evaluate(model)``, ``example``, ``classes``, ``metric``, ``fingerprint`` and a length.
 """
 
-from ..config import data_folder
+from ..paths import data_folder
 from . import corpus, imagenet, images, originals, translation
 from .corpus import prepare_multi30k
 from .download import Source

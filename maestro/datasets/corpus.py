@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import data_folder
+from ..paths import data_folder
 from . import prepared
 from .download import Source, fetch
 from .prepared import DataError

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..config import data_folder
-from ..torchvision_repair import import_torchvision
+from ..paths import data_folder
 from .download import Source, fetched
 from .images import IMAGENET_MEAN, IMAGENET_STD, Classification
 from .originals import SUFFIXES
 from .prepared import DataError
+from .torchvision_repair import import_torchvision
 
 TREES = {"imagenet": "imagenet", "imagenette": "imagenette2"}  # in the data folder
 IMAGENET_SIZES = (1000, 1_281_167, 50_000)  # classes, training, validation

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..config import data_folder
+from ..paths import data_folder
 from . import originals, prepared
 from .originals import fingerprint
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import data_folder
+from ..paths import data_folder
 from . import prepared
 from .download import Source, fetched
 from .prepared import DataError

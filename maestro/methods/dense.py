@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 
-from ..footprint import costs
+from ..lowrank.counting import costs
 
 
 class Dense:

@@ -1,6 +1,5 @@
 """Maestro: LoD sampling, hierarchical group lasso, progressive shrinking (Alg. 1)."""
 
-from ..footprint import costs
 from ..lowrank import (
     Masks,
     RankSampler,
@@ -10,6 +9,7 @@ from ..lowrank import (
     ranks,
     shrink,
 )
+from ..lowrank.counting import costs
 from .dense import Dense
 
 

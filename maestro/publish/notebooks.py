@@ -13,10 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import campaign, experiments, parameters
-from .config import ROOT
-from .distributed import is_main, joined
-from .records import write_whole
+from ..campaign import experiments
+from ..paths import ROOT
+from ..results.records import write_whole
+from ..training.distributed import is_main, joined
+from . import parameters
 
 BUILD = ROOT / "_build"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -74,7 +75,7 @@ def _train(name, values):
         configs = experiments.for_notebook(name, **values)
         device, workers = values["device"], values["workers"]
         with joined(device) as group:
-            campaign.run(configs, device, workers, group=group)
+            workers.run(configs, device, workers, group=group)
 
 
 def refresh(path):

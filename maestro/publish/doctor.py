@@ -5,8 +5,9 @@ import platform
 import sys
 from importlib import metadata
 
-from . import browser, records
-from .config import RUNS, data_folder
+from ..paths import RUNS, data_folder
+from ..results import records
+from . import browser
 
 NEEDED = ("torch", "numpy", "pandas", "matplotlib", "tqdm")
 BOOK = ("papermill", "ipykernel", "sklearn", "jupyter_book", "nbval", "playwright")
@@ -34,7 +35,7 @@ def _torch():
 
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, GPU: {cuda}")
-    from . import torchvision_repair
+    from ..datasets import torchvision_repair
 
     try:
         torchvision_repair.import_torchvision()

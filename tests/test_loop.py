@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from maestro import methods, records, training
+from maestro import methods
 from maestro.config import Recipe, RunConfig
-from maestro.training import Interrupted, Training, fit
+from maestro.results import records
+from maestro.training import loop
+from maestro.training.loop import Interrupted, Training, fit
 
 METHODS = {
     "dense": {"method": "dense"},
@@ -37,7 +39,7 @@ def same(weights, others):
 
 
 def saved_weights(config):
-    return torch.load(training.weights_path(config), weights_only=True)
+    return torch.load(loop.weights_path(config), weights_only=True)
 
 
 def run_to_the_end(state):
@@ -70,8 +72,8 @@ def state_after(config, task, steps):
 def train_and_tell(config, cache, runs, steps):
     """In a child: train, with a checkpoint after each step, which ``steps`` hears."""
     torch.set_num_threads(1)
-    training.CHECKPOINT_SECONDS = -1
-    training.CACHE = cache
+    loop.CHECKPOINT_SECONDS = -1
+    loop.CACHE = cache
     fit(config, stop=lambda: steps.send_bytes(b"."), folder=runs)
 
 
@@ -182,11 +184,11 @@ DAMAGE = {
 def test_a_damaged_checkpoint_stops_nothing(
     name, few_digits, digits_config, folders, capsys, monkeypatch
 ):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", math.inf)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", math.inf)
     config = digits_config(epochs=2, batch_size=32)
     straight = run_to_the_end(Training(config, task=few_digits)).record()
-    path = training.checkpoint_path(config)
-    training.save_state(state_after(config, few_digits, 7), path)
+    path = loop.checkpoint_path(config)
+    loop.save_state(state_after(config, few_digits, 7), path)
     DAMAGE[name](path)
     there = []
     record = fit(config, task=few_digits, report=lambda _: there.append(path.exists()))
@@ -217,9 +219,7 @@ def test_stop_writes_the_checkpoint_and_the_run_goes_on(
     with pytest.raises(Interrupted):
         fit(config, task=few_digits, stop=stop)
     assert records.read_all() == ({}, {})
-    run = training.resume(
-        Training(config, task=few_digits), training.checkpoint_path(config)
-    )
+    run = loop.resume(Training(config, task=few_digits), loop.checkpoint_path(config))
     assert (run.epoch, run.step) == (1, 2)
     seen = []
     record = fit(config, task=few_digits, report=lambda t: seen.append(t.epoch))
@@ -230,11 +230,11 @@ def test_stop_writes_the_checkpoint_and_the_run_goes_on(
 def test_a_finished_run_leaves_its_record_and_weights_only(
     few_digits, digits_config, folders, monkeypatch
 ):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     config, seen = digits_config(epochs=2, batch_size=32), []
 
     def report(run):
-        path = training.checkpoint_path(config)
+        path = loop.checkpoint_path(config)
         state = torch.load(path, weights_only=True)
         seen.append((run.epoch, state["epoch"], state["step"]))
 
@@ -255,11 +255,11 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoint(
         raise OSError(28, "No space left on device")
 
     config = digits_config(epochs=1, batch_size=32)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(records, "save", full)
         fit(config, task=few_digits)
-    assert training.checkpoint_path(config).is_file()
+    assert loop.checkpoint_path(config).is_file()
     assert fit(config, task=few_digits)["status"] == "finished"
 
 
@@ -432,7 +432,7 @@ class Normed(nn.Module):
 def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits):
     net = Normed().eval()
     net.first.running_mean.fill_(7.0)
-    training.recalibrate(net, few_digits, batch_size=30, batches=3)
+    loop.recalibrate(net, few_digits, batch_size=30, batches=3)
     with torch.no_grad():
         taken = list(few_digits.epoch(30, seed=0))[:3]
         batches = [net.conv(x) for x, _ in taken]
@@ -449,7 +449,7 @@ def test_without_batch_norm_nothing_is_computed(few_digits):
         def forward(self, x):
             raise AssertionError("it was called")
 
-    training.recalibrate(Refuses(1, 1), few_digits, batch_size=30)
+    loop.recalibrate(Refuses(1, 1), few_digits, batch_size=30)
 
 
 @pytest.mark.parametrize(("method", "expected"), [("dense", False), ("maestro", True)])
@@ -457,7 +457,7 @@ def test_only_a_network_that_trains_cut_is_recalibrated(
     method, expected, few_digits, digits_config, monkeypatch
 ):
     called = []
-    monkeypatch.setattr(training, "recalibrate", lambda *a: called.append(a))
+    monkeypatch.setattr(loop, "recalibrate", lambda *a: called.append(a))
     Training(digits_config(method), task=few_digits).evaluate()
     assert bool(called) == expected
 
@@ -495,17 +495,17 @@ def test_energy_is_recorded_where_the_device_tells_it(
 ):
     config = digits_config(epochs=2, batch_size=150)
     counter = iter(range(0, 1000, 10))
-    monkeypatch.setattr(training, "joules", lambda device: next(counter))
+    monkeypatch.setattr(loop, "joules", lambda device: next(counter))
     run = Training(config, task=few_digits)
     run.run_epoch()
     middle = run.state_dict()  # counts what was used until then
     run = Training(config, task=few_digits)
     run.load_state_dict(middle)
-    monkeypatch.setattr(training, "joules", lambda device: next(counter) - 500)
+    monkeypatch.setattr(loop, "joules", lambda device: next(counter) - 500)
     record = run_to_the_end(run).record()
     assert record["history"]["joules"] == [10, 10 + 10]
     assert "joules" not in record["final"]
-    monkeypatch.setattr(training, "joules", lambda device: None)
+    monkeypatch.setattr(loop, "joules", lambda device: None)
     record = run_to_the_end(Training(config, task=few_digits)).record()
     assert "joules" not in record["history"]
 
@@ -514,7 +514,7 @@ def test_energy_that_only_some_epochs_have_is_left_out(
     few_digits, digits_config, monkeypatch
 ):
     run = Training(digits_config(epochs=2, batch_size=150), task=few_digits)
-    monkeypatch.setattr(training, "joules", lambda device: 1.0)
+    monkeypatch.setattr(loop, "joules", lambda device: 1.0)
     run.run_epoch()
-    monkeypatch.setattr(training, "joules", lambda device: None)
+    monkeypatch.setattr(loop, "joules", lambda device: None)
     assert "joules" not in run_to_the_end(run).record()["history"]

@@ -6,10 +6,12 @@ import pytest
 import torch
 from test_translation import language
 
-from maestro import datasets, deploy, lowrank, records
+from maestro import datasets, lowrank
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
-from maestro.training import Training, fit, weights_path
+from maestro.deploy import studies
+from maestro.results import records
+from maestro.training.loop import Training, fit, weights_path
 
 
 @pytest.fixture
@@ -22,16 +24,16 @@ def cut_runs(few_digits, digits_config, folders, monkeypatch):
     return configs
 
 
-def studies(config):
+def studies_of(config):
     return records.find([config])[config.id]["studies"]
 
 
 def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
     whole, donor = cut_runs
-    assert deploy.study(cut_runs) == 1
-    [(name, point)] = studies(whole)["ranks_of"].items()
+    assert studies.study(cut_runs) == 1
+    [(name, point)] = studies_of(whole)["ranks_of"].items()
     assert name == donor.id and point["lambda_gl"] == 3e-3
-    assert studies(donor) == {}
+    assert studies_of(donor) == {}
     donors = records.find([donor])[donor.id]["final"]
     assert (point["params"], point["macs"]) == (donors["params"], donors["macs"])
 
@@ -43,10 +45,10 @@ def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
 
 def test_what_is_known_is_not_studied_again(cut_runs):
     whole, _ = cut_runs
-    deploy.study(cut_runs)
-    before = studies(whole)
-    assert deploy.study(cut_runs) == 0
-    assert studies(whole) == before
+    studies.study(cut_runs)
+    before = studies_of(whole)
+    assert studies.study(cut_runs) == 0
+    assert studies_of(whole) == before
 
 
 def test_runs_that_differ_in_more_than_the_lasso_give_no_ranks(
@@ -55,7 +57,7 @@ def test_runs_that_differ_in_more_than_the_lasso_give_no_ranks(
     whole, _ = cut_runs
     other = digits_config(epochs=2, seed=1)
     fit(other, task=few_digits)
-    assert deploy.study([whole, other]) == 0
+    assert studies.study([whole, other]) == 0
 
 
 @pytest.mark.parametrize("lost", ["weights", "record"])
@@ -63,7 +65,7 @@ def test_runs_whose_weights_or_record_are_gone_are_left_alone(lost, cut_runs):
     whole, _ = cut_runs
     path = records.path_of(whole.id) if lost == "record" else weights_path(whole)
     path.unlink()
-    assert deploy.study(cut_runs) == 0
+    assert studies.study(cut_runs) == 0
 
 
 # ---------------------------------------------------------------- translations
@@ -95,21 +97,21 @@ def test_bleu_of_both_searches_with_the_signature(translated, monkeypatch):
         return task.references if beam > 1 else ["w1"] * len(task.references)
 
     monkeypatch.setattr(task, "translate", perfect)
-    assert deploy.study([config]) == 2
+    assert studies.study([config]) == 2
     assert asked == [1, 5]
-    found = studies(config)["bleu"]
+    found = studies_of(config)["bleu"]
     assert found["beam 5"]["score"] == pytest.approx(100)
     assert found["greedy"]["score"] < 100
     for point in found.values():
         assert "tok:none" in point["signature"] and "version:" in point["signature"]
-    assert deploy.study([config]) == 0
+    assert studies.study([config]) == 0
     assert asked == [1, 5]
 
 
 def test_the_real_search_gives_a_score(translated):
     pytest.importorskip("sacrebleu")
     config, _ = translated
-    found = deploy.bleu_of(config)
+    found = studies.bleu_of(config)
     assert set(found) == {"greedy", "beam 5"}
     assert all(0 <= point["score"] <= 100 for point in found.values())
 
@@ -118,13 +120,13 @@ def test_without_sacrebleu_the_study_says_what_to_do(translated, monkeypatch):
     for name in ("sacrebleu", "sacrebleu.metrics"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(RuntimeError, match="pip install sacrebleu"):
-        deploy.study([translated[0]])
-    assert studies(translated[0]) == {}
+        studies.study([translated[0]])
+    assert studies_of(translated[0]) == {}
 
 
 def test_a_diverged_run_is_not_translated(translated, monkeypatch):
     config, _ = translated
     record = records.find([config])[config.id] | {"status": "diverged"}
     records.save(record)
-    assert deploy.study([config]) == 0
+    assert studies.study([config]) == 0
     assert weights_path(config).is_file()

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from .config import ROOT
+from ..paths import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 

@@ -6,9 +6,9 @@ from torch import nn
 
 import maestro
 from maestro import Footprint, footprint
-from maestro.footprint import costs
+from maestro.datasets.torchvision_repair import import_torchvision
+from maestro.lowrank.counting import costs
 from maestro.models import LeNet
-from maestro.torchvision_repair import import_torchvision
 
 IMAGE = torch.zeros(1, 1, 28, 28)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from maestro import campaign, datasets, experiments, records
-from maestro.training import Training
+from maestro import datasets
+from maestro.campaign import experiments, workers
+from maestro.results import records
+from maestro.training.loop import Training
 
 # A campaign in a process of its own, in a copy of the package. Its workers import
 # this file too: there, the data are few and quick to load, and the log gets a line for
@@ -21,7 +23,8 @@ DRIVER = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np
-from maestro import campaign, datasets
+from maestro import datasets
+from maestro.campaign import workers
 from maestro.config import RunConfig
 
 def few_digits(device):
@@ -30,7 +33,7 @@ def few_digits(device):
 datasets.TASKS["digits"] = few_digits
 
 together = int(sys.argv[3])  # campaigns that must be at work before any goes on
-fit, log = campaign.fit, Path("log")
+fit, log = workers.fit, Path("log")
 
 def logged(config, *rest, **named):
     with open(log, "a") as file:
@@ -39,13 +42,13 @@ def logged(config, *rest, **named):
         time.sleep(0.02)
     return fit(config, *rest, **named)
 
-campaign.fit = logged
+workers.fit = logged
 os.cpu_count = lambda: 1  # one thread for each training
 
 if __name__ == "__main__":
     configs = [RunConfig.from_dict(c) for c in json.loads(sys.argv[1])]
     try:
-        campaign.run(configs, "cpu", int(sys.argv[2]))
+        workers.run(configs, "cpu", int(sys.argv[2]))
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:
@@ -94,28 +97,28 @@ def is_free(house, config):
 def test_missing_keeps_the_order_and_names_each_run_once(folders, digits_config):
     first, second, third = (digits_config(seed=s) for s in (2, 0, 1))
     given = [first, second, first, third, second]
-    assert campaign.missing(given) == [first, second, third]
+    assert workers.missing(given) == [first, second, third]
     folders.runs.mkdir()
     path = records.path_of(second.id)
     path.write_text("{")  # a damaged record is as none
     with pytest.warns(UserWarning, match="left out"):
-        assert campaign.missing(given) == [first, second, third]
+        assert workers.missing(given) == [first, second, third]
 
 
 def test_a_run_in_a_few_words(digits_config):
-    assert campaign.describe(digits_config("dense", 3)) == "lenet/digits dense seed 3"
-    words = campaign.describe(digits_config(lambda_gl=8e-5, sampler="pair"))
+    assert workers.describe(digits_config("dense", 3)) == "lenet/digits dense seed 3"
+    words = workers.describe(digits_config(lambda_gl=8e-5, sampler="pair"))
     assert words.startswith("lenet/digits maestro lambda_gl=8e-05 ")
     assert words.endswith(" sampler=pair seed 0")
 
 
 def test_a_claimed_run_is_left_alone(folders, digits_config):
     one, other = digits_config(), digits_config(seed=1)
-    with campaign.claim(one) as mine:
+    with workers.claim(one) as mine:
         assert mine
-        with campaign.claim(one) as again, campaign.claim(other) as another:
+        with workers.claim(one) as again, workers.claim(other) as another:
             assert not again and another
-    with campaign.claim(one) as mine:
+    with workers.claim(one) as mine:
         assert mine
 
 
@@ -127,7 +130,7 @@ def nothing_runs(monkeypatch):
     def refuse(*_):
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(campaign, "_run_all", refuse)
+    monkeypatch.setattr(workers, "_run_all", refuse)
 
 
 def test_missing_data_are_told_before_anything_is_trained(
@@ -136,7 +139,7 @@ def test_missing_data_are_told_before_anything_is_trained(
     monkeypatch.setenv("MAESTRO_DATA", str(tmp_path))
     configs = [digits_config(), experiments.lenet_mnist()[0]]
     with pytest.raises(datasets.DataError, match="mnist.npz is not there"):
-        campaign.run(configs)
+        workers.run(configs)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +154,11 @@ def test_a_wrong_setting_is_told_before_anything_is_trained(
     wrong, message, nothing_runs, folders, digits_config
 ):
     with pytest.raises(ValueError, match=message):
-        campaign.run([digits_config()], **wrong)
+        workers.run([digits_config()], **wrong)
 
 
 def test_without_anything_to_do_nothing_is_started(nothing_runs, folders):
-    assert campaign.run([]) == {}
+    assert workers.run([]) == {}
 
 
 # ---------------------------------------------------------------- real processes
@@ -172,7 +175,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     found, damaged = records.read_all(house.runs)
     assert set(found) == {config.id for config in good} and not damaged
     *lines, last = err.splitlines()
-    words = campaign.describe(bad)
+    words = workers.describe(bad)
     assert last.startswith(
         f"failed: 1 of 4 runs failed: {words}: ValueError: mode='pairs'"
     )
@@ -180,7 +183,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     assert [line.split(" ")[0] for line in lines] == [f"[{n}/4]" for n in (1, 2, 3, 4)]
     for config in good:
         final = found[config.id]["final"]
-        told = f"] {campaign.describe(config)}: {final['test_accuracy']:.2f} %, "
+        told = f"] {workers.describe(config)}: {final['test_accuracy']:.2f} %, "
         told += f"{final['params']:,} parameters, "
         assert sum(told in line and line.endswith(" s") for line in lines) == 1
 
@@ -236,5 +239,5 @@ def test_a_worker_that_dies_is_named_and_its_claim_is_free(house, digits_config)
     os.kill(int(worker), signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 1
-    assert f"failed: 1 of 1 runs failed: {campaign.describe(config)}: Broken" in err
+    assert f"failed: 1 of 1 runs failed: {workers.describe(config)}: Broken" in err
     assert is_free(house, config)

@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from . import notebooks, parameters, records
-from .config import ROOT
+from ..paths import ROOT
+from ..results import records
+from . import notebooks, parameters
 
 PAGES = ("_config.yml", "_toc.yml", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -11,13 +11,15 @@ import os
 import warnings
 from pathlib import Path
 
-from .config import RUNS, RunConfig
+from ..config import RunConfig
+from ..paths import RUNS
 
 SCHEMA = 1
 FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
 FIELDS += ("final", "best", "ran_on", "data")
 NOT_FINAL = ("lr", "seconds", "joules")  # columns of the history: no final figures
 STATUSES = ("finished", "diverged")
+SEARCHES = {"greedy": 1, "beam 5": 5}  # of the study "bleu": hypotheses kept
 
 
 class RecordError(ValueError):
@@ -110,6 +112,11 @@ def load(folder=None):
     for problem in bad.values():
         warnings.warn(f"left out: {problem}", stacklevel=2)
     return pd.DataFrame([row(record) for record in good.values()])
+
+
+def final_ranks(record):
+    """{layer: r} at the end of a run."""
+    return record["ranks"][-1][1]
 
 
 def compare(one, other):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maestro import measured
+from maestro.results import speed
 
 
 def row(kind, share, step, macs, inference):
@@ -45,29 +45,29 @@ def measurement():
 
 
 def test_what_is_not_there_says_so(tmp_path):
-    assert measured.load("cuda", tmp_path) is None
-    assert measured.ran_on(None) == "not measured yet"
+    assert speed.load("cuda", tmp_path) is None
+    assert speed.ran_on(None) == "not measured yet"
 
 
 def test_what_it_ran_on(measurement):
     told = "CPU, 2 threads, float32, PyTorch 2.13.0"
-    assert measured.ran_on(measurement) == told
+    assert speed.ran_on(measurement) == told
 
 
 def test_rows_are_ratios_to_dense(measurement):
-    rows = measured.rows(measurement)
+    rows = speed.rows(measurement)
     half = rows.query("kind == 'lod' and share == 0.5").iloc[0]
     assert (half.macs, half.step, half.step_ms) == (0.5, 0.7, 70)
     assert rows.query("kind == 'narrow'").width.item() == 45
 
 
 def test_the_tables_name_their_networks(measurement):
-    table = measured.training_table(measurement, "resnet18", 32)
+    table = speed.training_table(measurement, "resnet18", 32)
     names = ["LoD, all ranks", "LoD, half", "width 45, as half"]
     assert list(table.index) == [*names, "LoD, a quarter", "LoD, a tenth"]
     assert table.loc["LoD, all ranks", "time"] == "1.20"
     assert "launched" not in table
-    table = measured.inference_table(measurement, "resnet18")
+    table = speed.inference_table(measurement, "resnet18")
     assert dict(table.loc["LoD, half"]) == {
         "MACs": "0.50",
         "in sixteens": "0.55",
@@ -79,12 +79,12 @@ def test_the_tables_name_their_networks(measurement):
 def test_on_a_gpu_the_dense_step_launched_is_shown_too(measurement):
     for row in measurement["models"]["resnet18"]["rows"]:
         row["launched"] = {"ms": 300.0}
-    table = measured.training_table(measurement, "resnet18", 32)
+    table = speed.training_table(measurement, "resnet18", 32)
     assert dict(table.loc["dense"])["launched"] == "3.00"
 
 
 def test_targets_are_met_up_to_their_bound(measurement):
-    met = measured.step_targets(measurement).met
+    met = speed.step_targets(measurement).met
     assert dict(met) == {
         "step at all ranks, batch 32": False,
         "step at a quarter, batch 32": True,  # as much as it may be
@@ -95,50 +95,50 @@ def test_targets_are_met_up_to_their_bound(measurement):
 
 
 def test_latency_is_held_against_macs(measurement):
-    inference = measured.inference_targets(measurement)
+    inference = speed.inference_targets(measurement)
     assert inference.loc["ResNet-18, half, batch 1", "measured"] == 1.4
     assert len(inference) == 8 and not inference.met.any()
 
 
 def test_parts_leave_the_narrow_networks_out(measurement):
-    parts = measured.parts(measurement, "resnet18")
+    parts = speed.parts(measurement, "resnet18")
     assert list(parts.columns)[:2] == ["dense", "LoD, all ranks"]
     assert parts.shape == (2, 5) and parts.loc["rest"].eq(20).all()
 
 
 def test_ways_count_what_was_lost_by_the_slower_one(measurement):
-    ways = measured.ways(measurement).loc["ResNet-18"]
+    ways = speed.ways(measurement).loc["ResNet-18"]
     assert (ways["cases"], ways["product taken"], ways["wrong"]) == (3, 1, 1)
     assert ways["waste"] == pytest.approx((1 + 2 + 1.04) / 3 - 1)
 
 
 def test_the_committed_measurement_can_be_read():
-    measurement = measured.load("cpu")
-    assert set(measurement["models"]) == set(measured.NAMES)
-    assert len(measured.rows(measurement)) == 4 + 4 * 4 + 3 * 3
+    measurement = speed.load("cpu")
+    assert set(measurement["models"]) == set(speed.NAMES)
+    assert len(speed.rows(measurement)) == 4 + 4 * 4 + 3 * 3
 
 
 def test_latency_over_macs_and_over_what_is_made(measurement):
-    over = measured.over(measurement, "inference", "macs")
+    over = speed.over(measurement, "inference", "macs")
     assert over.loc[("ResNet-18", "half"), ("batch 1", "LoD")] == "1.40"
     assert over.loc[("ResNet-18", "half"), ("batch 64", "narrow, dense")] == "1.20"
     assert over.loc[("ResNet-18", "a tenth"), ("batch 1", "narrow, dense")] == ""
-    made = measured.over(measurement, "inference", "made")
+    made = speed.over(measurement, "inference", "made")
     assert made.loc[("ResNet-18", "half"), ("batch 1", "LoD")] == "1.28"  # .7 / (6/11)
-    assert measured.over(measurement, "folded", "macs").empty
+    assert speed.over(measurement, "folded", "macs").empty
 
 
 def test_the_lassos_part_is_of_a_dense_step(measurement):
-    part = measured.lassos(measurement).loc["ResNet-18"]
+    part = speed.lassos(measurement).loc["ResNet-18"]
     assert dict(part) == {"subgradient": 0.05, "proximal": 0.2}
 
 
 def test_a_gpus_targets_are_others(measurement):
     measurement["ran_on"]["device"] = "NVIDIA H100"
-    targets = measured.step_targets(measurement)
+    targets = speed.step_targets(measurement)
     assert targets.loc["step at all ranks, batch 32", "at most"] == 1.1
     assert targets.loc["memory at all ranks, batch 32", "met"]
-    assert measured.images_a_second(measurement) == {32: 320}
+    assert speed.images_a_second(measurement) == {32: 320}
 
 
 def test_ways_of_training_are_held_against_the_noise_of_seeds():
@@ -148,7 +148,7 @@ def test_ways_of_training_are_held_against_the_noise_of_seeds():
         for way, more in (("by the book", 0), ("ours", 1))
         for seed in range(3)
     ]
-    same = measured.same({"runs": runs})
+    same = speed.same({"runs": runs})
     assert same.loc[(1e-4, "by the book"), "accuracy (%), off"] == 0
     ours = same.loc[(1e-4, "ours")]
     # the deviation between seeds is 1, that of a difference of means sqrt(2 / 3)

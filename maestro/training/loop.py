@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import datasets, methods, records
-from .config import CACHE
+from .. import datasets, methods
+from ..models import MODELS
+from ..paths import CACHE
+from ..results import records
 from .distributed import ALONE
 from .energy import joules
 from .machine import pick_device, ran_on
-from .models import MODELS
 from .optimizers import lr_at, make_optimizer, set_lr
 from .replay import CudaRecorder, Replay
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .lowrank.factorize import low_rank_layers
-from .lowrank.layers import LowRank
+from .factorize import low_rank_layers
+from .layers import LowRank
 
 
 class Footprint(NamedTuple):

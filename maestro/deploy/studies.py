@@ -10,12 +10,10 @@ import dataclasses
 
 import torch
 
-from . import records
-from .datasets.translation import bleu
-from .lowrank import truncate
-from .tables import final_ranks
-from .training import Training, weights_path
-from .translations import SEARCHES
+from ..datasets.translation import bleu
+from ..lowrank import truncate
+from ..results import records
+from ..training.loop import Training, weights_path
 
 
 def study(configs, device="cpu", folder=None):
@@ -52,7 +50,7 @@ def truncate_to_ranks_of(config, donors, found, device="cpu"):
     whole, points = training.model, {}
     for donor in donors:
         training.model = copy.deepcopy(whole)
-        kept = truncate(training.model, final_ranks(found[donor.id]))
+        kept = truncate(training.model, records.final_ranks(found[donor.id]))
         points[donor.id] = {
             "lambda_gl": donor.options["lambda_gl"],
             "test_accuracy": training.evaluate()["test_accuracy"],
@@ -62,14 +60,14 @@ def truncate_to_ranks_of(config, donors, found, device="cpu"):
 
 
 def bleu_of(config, device="cpu"):
-    """BLEU of ``config``'s network on the test sentences, by each of SEARCHES.
+    """BLEU of ``config``'s network on the test sentences, by each of records.SEARCHES.
 
     Returns {search: {score, signature}}, the signature sacreBLEU's. Raises RuntimeError
     without sacreBLEU.
     """
     training = _trained(config, device)
     task, points = training.task, {}
-    for search, beam in SEARCHES.items():
+    for search, beam in records.SEARCHES.items():
         sentences = task.translate(training.model, beam=beam)
         score, signature = bleu(sentences, task.references)
         points[search] = {"score": score, "signature": signature}

@@ -12,7 +12,7 @@ from math import isnan, nan, sqrt
 
 import pandas as pd
 
-from .config import ROOT
+from ..paths import ROOT
 
 FOLDER = ROOT / "data" / "bench"
 NAMES = {

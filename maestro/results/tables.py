@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pandas as pd
 
+from ..config import RunConfig
+from ..paths import PAPER
 from .cells import NOT_RUN, count, plus_minus, ratio, variant_name
-from .config import PAPER, RunConfig
 
 DENSE_SECTION = "No decomposition"  # of Tables 4 and 15
 # what a network is judged by: its column in the records, and in the paper's tables
@@ -283,11 +284,6 @@ def nested(ranks_by_lambda):
     steps = list(zip(ranks_by_lambda, ranks_by_lambda[1:], strict=False))
     more = sum(after[name] > before[name] for before, after in steps for name in before)
     return more, sum(len(before) for before, _ in steps)
-
-
-def final_ranks(record):
-    """{layer: r} at the end of a run."""
-    return record["ranks"][-1][1]
 
 
 def rank_history(record, layer=None):

@@ -18,11 +18,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-from . import datasets, records
-from .config import CACHE, RunConfig
-from .distributed import ALONE
-from .machine import device_name, pick_device
-from .training import Interrupted, epochs_done, fit
+from .. import datasets
+from ..config import RunConfig
+from ..paths import CACHE
+from ..results import records
+from ..training.distributed import ALONE
+from ..training.loop import Interrupted, epochs_done, fit
+from ..training.machine import device_name, pick_device
 
 
 def missing(configs, folder=None):

@@ -6,9 +6,10 @@ runs that are missing: then the line says "not run yet".
 
 import numpy as np
 
+from ..config import RunConfig
 from .cells import NOT_RUN, variant_name
-from .config import RunConfig
-from .tables import final_ranks, nested, rank_history, studies, summary
+from .records import final_ranks
+from .tables import nested, rank_history, studies, summary
 
 
 def holds(claim, found):

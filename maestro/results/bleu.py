@@ -1,4 +1,4 @@
-"""BLEU of the recorded translations as a table; deploy.py makes the scores. Reads only.
+"""BLEU of the recorded translations as a table, from the study in deploy/.
 
 A run's scores are its record's study "bleu": {search: {score, signature}}.
 """
@@ -8,9 +8,8 @@ import math
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus, variant_name
+from .records import SEARCHES
 from .tables import of_variant
-
-SEARCHES = {"greedy": 1, "beam 5": 5}  # hypotheses kept
 
 
 def bleu_table(records, lambdas):

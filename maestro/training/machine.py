@@ -1,12 +1,14 @@
 """The machine as a record tells of it: device, versions, memory; never its name."""
 
+import platform
 import resource
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
-from .config import ROOT
+from ..paths import ROOT
 
 
 def pick_device(device):
@@ -35,6 +37,25 @@ def device_name(device):
     return device.type.upper()
 
 
+def processor():
+    """The CPU's model and the instructions that PyTorch uses: 'AMD EPYC, AVX512'.
+
+    bfloat16 instructions are named where the CPU has them, because they decide whether
+    a lower precision pays.
+    """
+    try:
+        info = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:  # not Linux
+        info = ""
+    fields = dict(line.split("\t", 1) for line in info.splitlines() if "\t" in line)
+    fields = {name.strip(): value.strip("\t: ") for name, value in fields.items()}
+    model = fields.get("model name") or platform.processor() or platform.machine()
+    flags = set(fields.get("flags", "").split())
+    used = [torch.backends.cpu.get_cpu_capability()]
+    used += [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    return ", ".join([model, *used])
+
+
 def ran_on(device, precision):
     """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
     if device.type == "cuda":
@@ -43,6 +64,7 @@ def ran_on(device, precision):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "device": device_name(device),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "torch": torch.__version__.split("+")[0],

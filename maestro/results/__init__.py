@@ -1,0 +1,1 @@
+"""Numbers from run records and published tables; nothing here trains."""

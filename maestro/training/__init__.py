@@ -1,0 +1,1 @@
+"""One loop that trains any method, and what its steps need."""
