@@ -71,7 +71,7 @@ def test_other_networks_stay_if_they_are_of_the_same_machine(lenet, tmp_path):
 def test_nothing_tells_of_the_machine_but_its_kind(lenet, tmp_path):
     bench.write(tmp_path / "cpu.json", "lenet", dict(lenet), CPU)
     told = json.loads((tmp_path / "cpu.json").read_text())["ran_on"]
-    assert set(told) == {"device", "threads", "precision", "torch"}
+    assert set(told) == {"device", "processor", "threads", "precision", "torch"}
 
 
 def test_a_step_is_lods_only_if_the_network_is_factorised():

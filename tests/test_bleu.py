@@ -10,10 +10,10 @@ SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:none|smooth:exp|version:2.6.0"
 
 def run(lambda_gl=None, scores=(), scale="laptop"):
     """What a translating run's record tells; scores: (greedy, beam 5), or none."""
-    points = zip(bleu.SEARCHES, scores, strict=False)
-    scores = {name: {"score": x, "signature": SIGNATURE} for name, x in points}
+    named = zip(bleu.SEARCHES, scores, strict=False)
+    points = {name: {"score": x, "signature": SIGNATURE} for name, x in named}
     options = {} if lambda_gl is None else {"lambda_gl": lambda_gl}
-    studies = {"bleu": bleu} if bleu else {}
+    studies = {"bleu": points} if points else {}
     return {"config": {"options": options, "scale": scale}, "studies": studies}
 
 
