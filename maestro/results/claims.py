@@ -1,162 +1,356 @@
-"""The paper's claims about its trained networks, as checks on run records.
+"""The paper's claims about its trained networks, each judged on run records.
 
-Each function returns one line that begins with what was found. Nothing is judged on
-runs that are missing: then the line says "not run yet".
+A claim about a mean over seeds is judged by its confidence bounds. "As good as" is a
+test of non-inferiority: the claim holds if the lower bound lies above the margin, does
+not hold if the upper bound lies below the margin, and cannot be decided otherwise, or
+with one run. A claim about every run (ranks fall, ranks are nested) is counted: one
+case against the claim refutes it.
+
+The margins come from the paper, not from our runs, and are the same in every chapter:
+each is the largest deviation over seeds that the paper's tables print, rounded up.
 """
 
+from math import expm1, inf, log, nan
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 
 from ..config import RunConfig
+from . import speed
 from .cells import NOT_RUN, variant_name
+from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, gap, worst
 from .records import final_ranks
-from .tables import nested, rank_history, studies, summary
+from .tables import nested, per_run, rank_history
+
+POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
+RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
+SIZE = 0.1  # of parameters, relative; Table 11 prints deviations up to 8.3 %
 
 
-def holds(claim, found):
-    """'holds: ...' or 'does not hold: ...'."""
-    return ("holds: " if claim else "does not hold: ") + found
+class Verdict(NamedTuple):
+    """One claim of the paper, judged.
+
+    claim: the claim in short; word: HOLDS, FAILS, UNDECIDED or NOT_RUN; ours, paper:
+    the number here and in the paper, nan if there is none; n: the runs behind ours, the
+    fewest where several means are compared; margin: how much worse counts as equal;
+    scale: of the experiment, or the device of a timing.
+    """
+
+    claim: str
+    word: str = NOT_RUN
+    ours: float = nan
+    paper: float = nan
+    n: int = 0
+    margin: float = 0.0
+    scale: str = ""
+    sentence: str = ""
+
+    def __str__(self):
+        if self.word == NOT_RUN:
+            return f"{self.claim}: {NOT_RUN}"
+        runs = f" with {self.n} {'run' if self.n == 1 else 'runs'}"
+        return (
+            f"{self.claim}: {self.word}{runs if self.word == UNDECIDED else ''}: "
+            f"{self.sentence}"
+        )
 
 
-def footprints(records, published, tolerance=0.1):
+class Measure(NamedTuple):
+    """A figure that networks are judged by.
+
+    column: in the records; merit: its values, the higher the better; margin: in merit;
+    say: a difference of merit in words.
+    """
+
+    column: str
+    merit: callable
+    margin: float
+    say: callable
+
+
+ACCURACY = Measure(
+    "test_accuracy", np.asarray, POINTS, lambda merit: f"{merit:+.2f} points"
+)
+# the logarithm of a perplexity is the loss, in which differences are relative
+PERPLEXITY = Measure(
+    "perplexity",
+    lambda values: -np.log(values),
+    log(1 + RISE),
+    lambda merit: f"{expm1(-merit):+.1%} perplexity",
+)
+
+
+def _bounds(found, say):
+    """' (95 % bounds -0.3 and +0.1 points)'; nothing where one run gives none."""
+    if found.high == inf:
+        return ""
+    low, high = (say(bound).split(" ")[0] for bound in found[1:])
+    return f" (95 % bounds {low} and {high})"
+
+
+# ---------------------------------------------------------------- claims
+
+
+def of_training(records, paper=None, measure=ACCURACY):
+    """The verdicts on what the paper says of every network that it trains.
+
+    records: {id: record} of one experiment; paper: its `paper_table`, or None where the
+    network is another than the paper's.
+    """
+    return [
+        cheaper_counted(records, paper),
+        ranks_fall_step_by_step(records),
+        nested_ranks(records),
+        no_loss_at_zero(records, paper, measure),
+    ]
+
+
+def footprints(records, published):
     """Do the sizes come out? published: {lambda_gl: parameters} that the paper means.
 
-    Holds if every mean over seeds is within ``tolerance`` of the paper's.
+    Holds if the mean at every lambda_gl is within SIZE of the paper's number.
     """
-    ours = _maestro(records)
-    off = {
-        row.lambda_gl: row.params / published[row.lambda_gl] - 1
-        for row in ours.itertuples()
-        if row.lambda_gl in published
-    }
-    if not off:
-        return NOT_RUN
-    worst = max(off, key=lambda value: abs(off[value]))
-    close = sum(abs(x) <= tolerance for x in off.values())
-    return holds(
-        close == len(off),
-        f"{close} of {len(off)} within {tolerance:.0%} of the paper's parameters; "
-        f"furthest {off[worst]:+.0%} (λ = {worst:g})",
+    claim, (_, low_rank, scale) = "the paper's footprints come out", _runs(records)
+    runs = {x: some for x, some in low_rank.items() if x in published}
+    if not runs:
+        return Verdict(claim)
+    off = {x: gap(some.params / published[x] - 1) for x, some in runs.items()}
+    words = {x: one.within(SIZE) for x, one in off.items()}
+    close = sum(abs(one.mean) <= SIZE for one in off.values())
+    far = max(off, key=lambda x: abs(off[x].mean))
+    sentence = (
+        f"{close} of {len(off)} means are within {SIZE:.0%} of the paper's parameters, "
+        f"the furthest is {off[far].mean:+.0%} ({variant_name(far)})"
     )
+    unsure = [variant_name(x) for x, word in words.items() if word == UNDECIDED]
+    if unsure:
+        sentence += f"; the runs vary too much at {', '.join(unsure)}"
+    word, n = worst(words.values()), _fewest(runs)
+    ours, theirs = runs[far].params.mean(), published[far]
+    return Verdict(claim, word, ours, theirs, n, SIZE, scale, sentence)
 
 
-def no_loss_at_zero(records):
-    """Does the factorised, sampled network reach the dense one? (lambda_gl = 0)
+def no_loss_at_zero(records, paper=None, measure=ACCURACY):
+    """Is the factorised, sampled network as good as the dense one? (lambda_gl = 0)"""
+    name = "accuracy" if measure is ACCURACY else "perplexity"
+    claim = f"no {name} is lost at λ = 0"
+    dense, low_rank, scale = _runs(records, only=0.0)
+    if not len(dense) or not low_rank:
+        return Verdict(claim)
+    zero = low_rank[0.0]
+    merits = [measure.merit(some[measure.column]) for some in (zero, dense)]
+    found, theirs = gap(*merits), nan
+    if paper is not None and (paper.lambda_gl == 0).any():
+        at_zero, whole = paper[paper.lambda_gl == 0], paper[paper.variant == "dense"]
+        theirs = at_zero[name].iloc[0] - whole[name].iloc[0]
+    sentence = (
+        f"{measure.say(found.mean)} to dense{_bounds(found, measure.say)}, "
+        f"margin {measure.say(-measure.margin)}"
+    )
+    word, n = found.above(-measure.margin), min(len(zero), len(dense))
+    return Verdict(claim, word, found.mean, theirs, n, measure.margin, scale, sentence)
 
-    Holds if its mean accuracy is at most two standard errors of the difference, over
-    seeds, below the dense network's.
-    """
-    table = summary(records)
-    if table.empty:
-        return NOT_RUN
-    dense, zero = table[table.method == "dense"], table[table.lambda_gl == 0]
-    if dense.empty or zero.empty:
-        return NOT_RUN
-    gap, error = _gap(zero.iloc[0], dense.iloc[0], "test_accuracy")
-    if np.isnan(error):
-        return f"undecided: {gap:+.2f} points to dense, from one run each"
-    found = f"{gap:+.2f} points to dense, standard error {error:.2f}"
-    return holds(gap >= -2 * error, found)
 
-
-def smaller_and_better(records):
+def smaller_and_better(records, paper=None):
     """Does some lambda_gl give a smaller network of a lower perplexity than dense?
 
-    Holds if the best of the smaller networks is, on average over seeds, more than two
-    standard errors of the difference below the dense one.
+    The best of k smaller networks is chosen by its perplexity, so that each is tested
+    at a k-th of the level (Bonferroni). Better means better: there is no margin.
     """
-    table = summary(records)
-    dense = table[table.method == "dense"]
-    if dense.empty or len(dense) == len(table):
-        return NOT_RUN
-    dense = dense.iloc[0]
-    smaller = table[table.params < dense.params]
-    if smaller.empty:
-        return holds(False, "no network is smaller than the dense one")
-    best = smaller.loc[smaller.perplexity.idxmin()]
-    gap, error = _gap(best, dense, "perplexity")
-    found = (
-        f"{best.perplexity:.2f} at {variant_name(best.lambda_gl)} with "
-        f"{best.params / dense.params:.2f}× the parameters, "
-        f"{dense.perplexity:.2f} dense"
+    claim, (dense, low_rank, scale) = "smaller and of lower perplexity", _runs(records)
+    if not len(dense) or not low_rank:
+        return Verdict(claim)
+    size, theirs = dense.params.mean(), nan if paper is None else paper.perplexity.min()
+    smaller = {x: some for x, some in low_rank.items() if some.params.mean() < size}
+    if not smaller:
+        sentence = "no network is smaller than the dense one"
+        n = _fewest(low_rank)
+        return Verdict(claim, FAILS, nan, theirs, n, scale=scale, sentence=sentence)
+    merit, level = PERPLEXITY.merit, 1 - (1 - LEVEL) / len(smaller)
+    found = {
+        x: gap(merit(some.perplexity), merit(dense.perplexity), level)
+        for x, some in smaller.items()
+    }
+    best = max(found, key=lambda x: found[x].mean)
+    ours, n = smaller[best].perplexity.mean(), min(len(smaller[best]), len(dense))
+    sentence = (
+        f"{ours:.2f} at {variant_name(best)} with "
+        f"{smaller[best].params.mean() / size:.2f}× the parameters, "
+        f"{dense.perplexity.mean():.2f} dense"
+        f"{_bounds(found[best], PERPLEXITY.say)}"
     )
-    if np.isnan(error):
-        return f"undecided: {found}, from one run each"
-    return holds(gap < -2 * error, f"{found}, standard error {error:.2f}")
+    word = found[best].above(0)
+    return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
 
 
-def cheaper_training(records):
-    """From which lambda_gl on does training cost fewer MACs than dense training?"""
-    ours = _maestro(records)
-    if ours.empty:
-        return NOT_RUN
-    cheaper = ours[ours.train_macs_ratio < 1]
-    least = ours.train_macs_ratio.min()
-    if cheaper.empty:
-        return holds(False, f"at best {least:.2f}× dense")
-    start = cheaper.lambda_gl.min()
-    return holds(True, f"from λ = {start:g} on, down to {least:.2f}× dense")
+def cheaper_counted(records, paper=None):
+    """Does training cost fewer MACs than dense training from some lambda_gl on?
+
+    Holds if training with the largest lambda_gl does, which is the paper's own order.
+    """
+    claim, (_, low_rank, scale) = "training costs less, counted", _runs(records)
+    if not low_rank:
+        return Verdict(claim)
+    costs = {x: some.train_macs_ratio for x, some in low_rank.items()}
+    largest, start = max(costs), None
+    for value in sorted(costs, reverse=True):
+        if costs[value].mean() >= 1:
+            break
+        start = value
+    ours, n = costs[largest].mean(), len(costs[largest])
+    sentence = f"{ours:.2f}× dense MACs at the largest λ"
+    if start is None:
+        least = min(costs, key=lambda x: costs[x].mean())
+        sentence += f", least {costs[least].mean():.2f}× at {variant_name(least)}"
+    else:
+        sentence += f", below 1.00× from {variant_name(start)} on"
+    word = gap(1 - costs[largest]).above(0)
+    theirs = nan if paper is None else paper.train_macs_ratio.iloc[-1]
+    return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
+
+
+def cheaper_timed(measurement, model):
+    """Does a training step take less time than a dense step once ranks have fallen?
+
+    measurement: of `speed.load`, or None; model: a name in it. Judged at the smallest
+    share of the ranks that was timed, by the quartiles over rounds; n is 1, the
+    measurement.
+    """
+    claim = "training costs less, timed"
+    if measurement is None or model not in measurement["models"]:
+        return Verdict(claim)
+    batch = speed.batches(measurement, model)[0]
+    rows = speed.rows(measurement)
+    rows = rows.query("model == @model and kind == 'lod' and batch == @batch")
+    steps = rows.set_index("share").sort_index()
+    least = steps.iloc[0]
+    word = Gap(-least.step, -least.step_high, -least.step_low).above(-1)
+    sentence = "a step takes " + ", ".join(
+        f"{step:.2f}× the dense step at {speed.SHARES[share]}"
+        if share == 1
+        else f"{step:.2f}× at {speed.SHARES[share]}"
+        for share, step in steps.step[::-1].items()
+    )
+    sentence += f" (batch {batch}; {speed.ran_on(measurement)})"
+    scale = measurement["ran_on"]["device"]
+    return Verdict(claim, word, least.step, nan, 1, scale=scale, sentence=sentence)
 
 
 def ranks_fall_step_by_step(records):
-    """Are the ranks pruned incrementally? In how many epochs, and does none return?"""
+    """Are the ranks pruned incrementally? In several epochs, and does none return?"""
+    claim = "ranks are pruned incrementally"
     runs = [r for r in records.values() if len(r["ranks"]) > 1]
     if not runs:
-        return NOT_RUN
-    rises, falls = 0, []
-    for record in runs:
-        steps = np.diff(rank_history(record))
-        rises += int((steps > 0).sum())
-        falls.append(int((steps < 0).sum()))
-    found = (
-        f"ranks fall in {min(falls)} to {max(falls)} epochs of a run, rise in {rises}"
-    )
-    return holds(rises == 0 and min(falls) > 1, found)
+        return Verdict(claim)
+    steps = [np.diff(rank_history(record)) for record in runs]
+    rises = int(sum((some > 0).sum() for some in steps))
+    falls = [int((some < 0).sum()) for some in steps]
+    word = HOLDS if not rises and min(falls) > 1 else FAILS
+    sentence = f"ranks fall in {_range(falls)} epochs of a run, and rise in {rises}"
+    scale = runs[0]["config"]["scale"]
+    return Verdict(claim, word, rises, 0, len(runs), scale=scale, sentence=sentence)
 
 
 def nested_ranks(records):
     """Are the ranks nested for growing lambda_gl? Counted over layers and seeds."""
-    by_seed = {}
+    claim, by_seed, scale = "ranks are nested", {}, ""
     for record in records.values():
         config = RunConfig.from_dict(record["config"])
         if "lambda_gl" in config.options:
-            runs = by_seed.setdefault(config.seed, [])
-            runs.append((config.options["lambda_gl"], final_ranks(record)))
+            scale, lambda_gl = config.scale, config.options["lambda_gl"]
+            by_seed.setdefault(config.seed, {})[lambda_gl] = final_ranks(record)
     counts = [
-        nested([ranks for _, ranks in sorted(runs, key=lambda run: run[0])])
-        for runs in by_seed.values()
+        nested([runs[value] for value in sorted(runs)]) for runs in by_seed.values()
     ]
-    more, pairs = (
-        (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
-    )
+    more, pairs = sum(count[0] for count in counts), sum(count[1] for count in counts)
     if not pairs:
-        return NOT_RUN
-    return holds(more == 0, f"not nested in {more} of {pairs} cases")
+        return Verdict(claim)
+    sentence = f"a larger λ leaves a layer more rank in {more} of {pairs} cases"
+    n, word = sum(map(len, by_seed.values())), FAILS if more else HOLDS
+    return Verdict(claim, word, more, 0, n, scale=scale, sentence=sentence)
 
 
-def cut_without_loss(records, factor, points=0.1):
+def cut_without_loss(records, factor):
     """Can the lambda_gl = 0 network be cut by ``factor`` with nothing retrained?
 
-    Holds if some donor's ranks leave at most 1 / factor of the parameters at an
-    accuracy within ``points`` of the uncut network's, on average over seeds.
+    Only cuts to other runs' ranks are recorded. The claim holds if the first cut of at
+    least ``factor`` keeps the accuracy, and fails if the last cut below ``factor`` does
+    not. Each network is compared with itself, uncut.
     """
-    cut, table = studies(records, "ranks_of"), summary(records)
-    whole = table[table.lambda_gl == 0]
-    if cut.empty or whole.empty:
-        return NOT_RUN
-    kept = cut[cut.accuracy >= whole.test_accuracy.iloc[0] - points]
-    if kept.empty:
-        return holds(False, f"no cut keeps the accuracy to {points:g} points")
-    best = kept.dense_params.iloc[0] / kept.params.min()
-    found = f"{best:.1f} times smaller within {points:g} points of the uncut network"
-    return holds(best >= factor, found)
+    claim, cuts = (
+        f"{factor:g} times smaller without loss, not retrained",
+        _cuts(records),
+    )
+    if cuts.empty:
+        return Verdict(claim)
+    found = [
+        (some.factor.mean(), gap(some.points), len(some))
+        for _, some in cuts.groupby("lambda_gl")
+    ]
+    found.sort()
+    before = [one for one in found if one[0] < factor][-1:]
+    beyond = [one for one in found if one[0] >= factor][:1]
+    word = UNDECIDED
+    if any(one.above(-POINTS) == HOLDS for _, one, _ in beyond):
+        word = HOLDS
+    elif any(one.above(-POINTS) == FAILS for _, one, _ in before):
+        word = FAILS
+    say = ACCURACY.say
+    sentence = "; ".join(
+        f"{times:.1f} times smaller {say(one.mean)}{_bounds(one, say)}"
+        for times, one, _ in before + beyond
+    )
+    sentence += f", margin {say(-POINTS)}"
+    _, nearest, n = (beyond or before)[0]
+    scale = next(iter(records.values()))["config"]["scale"]
+    return Verdict(claim, word, nearest.mean, 0, n, POINTS, scale, sentence)
 
 
-def _gap(one, other, column):
-    """(difference of two means over seeds, its standard error: nan from one run)."""
-    variances = [row[f"{column}_std"] ** 2 / row.n for row in (one, other)]
-    return one[column] - other[column], sum(variances) ** 0.5
+# ---------------------------------------------------------------- records
 
 
-def _maestro(records):
-    table = summary(records)
-    return table if table.empty else table[table.method != "dense"]
+def _runs(records, only=None):
+    """(dense runs, {lambda_gl: low-rank runs} by growing lambda_gl, scale).
+
+    The runs are rows of `per_run`. only: leave the other values of lambda_gl out.
+    Raises ValueError if two runs of one lambda_gl have the same seed.
+    """
+    runs = per_run(records)
+    if runs.empty:
+        return runs, {}, ""
+    low_rank = runs[runs.method != "dense"]
+    if only is not None:
+        low_rank = low_rank[low_rank.lambda_gl == only]
+    groups = dict(list(low_rank.groupby("lambda_gl")))
+    for value, some in groups.items():
+        if not some.seed.is_unique:
+            raise ValueError(
+                f"{variant_name(value)}: one variant at a time, not several"
+            )
+    return runs[runs.method == "dense"], groups, runs.scale.iloc[0]
+
+
+def _cuts(records):
+    """One row for each lambda_gl = 0 run and cut: lambda_gl, factor, points."""
+    return pd.DataFrame(
+        [
+            {
+                "lambda_gl": point["lambda_gl"],
+                "factor": record["dense"]["params"] / point["params"],
+                "points": point["test_accuracy"] - record["final"]["test_accuracy"],
+            }
+            for record in records.values()
+            for donor, point in record["studies"].get("ranks_of", {}).items()
+            if donor in records
+        ]
+    )
+
+
+def _fewest(groups):
+    return min(map(len, groups.values()))
+
+
+def _range(counts):
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
