@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import maestro
-from maestro.lowrank.layers import LowRank, LowRankConv2d, LowRankLinear, by_columns
+from maestro.lowrank.layers import LowRank, LowRankConv2d, LowRankLinear
 
 STRIDES, DILATIONS = (1, 2, (2, 1)), (1, 2, (1, 2))
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -230,26 +230,22 @@ def test_numbers_of_a_layer():
     assert "in_features=7, out_features=4, rank=4, bias=True" in repr(layer)
 
 
-def contiguous_columns(layer):
-    return layer.U.t().is_contiguous() and layer.V.t().is_contiguous()
-
-
-def test_columns_stay_contiguous():
+def test_factors_are_contiguous_always():
+    """LBFGS, pruning, safetensors and FSDP2 take it for granted."""
     layer = maestro.factorize(nn.Linear(6, 4))
-    assert contiguous_columns(layer) and contiguous_columns(copy.deepcopy(layer))
     smaller = copy.deepcopy(layer)
     maestro.truncate(smaller, {"": 2})
-    assert contiguous_columns(smaller)
     layer.load_state_dict(smaller.state_dict())
-    assert layer.rank == 2 and contiguous_columns(layer)
+    assert layer.rank == 2
+    for net in (layer, smaller, maestro.factorize(nn.Conv2d(2, 5, 3))):
+        assert all(p.is_contiguous() for p in net.parameters())
 
 
-def test_by_columns_copies():
-    matrix = torch.arange(6.0).view(2, 3)
-    copied = by_columns(matrix)
-    assert torch.equal(copied, matrix) and copied.t().is_contiguous()
-    copied[0, 0] = 7
-    assert matrix[0, 0] == 0
+def test_the_factors_are_copies():
+    U, V, bias = torch.ones(2, 3).t(), torch.ones(4, 2), torch.ones(3)
+    layer = LowRankLinear(U, V, bias)
+    for p, given in zip(layer.parameters(), (U, V, bias), strict=True):
+        assert torch.equal(p, given) and p.data_ptr() != given.data_ptr()
 
 
 def test_layers_can_be_pickled():

@@ -7,9 +7,9 @@ written once:
     V  (n, r)   n = in_features,  or in_channels * kh * kw
 
 Column b of U and column b of V together are one rank; the rank of a layer is the number
-of columns it stores, so every ``state_dict`` says it and loads at it. Columns are
-contiguous in memory: the first b of them are a view of the storage, and column sums
-read it in order.
+of columns it stores, so every ``state_dict`` says it and loads at it. Both factors are
+plain contiguous parameters, as optimisers and file formats expect; the first b columns
+are a view.
 """
 
 import torch
@@ -21,9 +21,10 @@ from torch.nn import functional as F
 REGISTER = 16
 
 
-def by_columns(matrix):
-    """A copy of ``matrix`` (rows, columns) whose columns are contiguous in memory."""
-    return matrix.detach().t().clone(memory_format=torch.contiguous_format).t()
+def _parameter(tensor):
+    """A parameter of its own with the numbers of ``tensor``, contiguous."""
+    copy = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(copy)
 
 
 def whole_registers(outputs):
@@ -59,9 +60,8 @@ class LowRank(nn.Module):
                 f"U {tuple(U.shape)} and V {tuple(V.shape)} must be matrices with as "
                 "many columns each"
             )
-        self.U = nn.Parameter(by_columns(U))
-        self.V = nn.Parameter(by_columns(V))
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.U, self.V = _parameter(U), _parameter(V)
+        self.bias = None if bias is None else _parameter(bias)
         self.columns = None
 
     @property
@@ -129,8 +129,7 @@ class LowRank(nn.Module):
         # what does not fit is refused below, and must leave the layer as it was
         if rank != self.rank and loaded == [(m, rank), (n, rank)]:
             self.set_factors(
-                by_columns(self.U.new_empty(m, rank)),
-                by_columns(self.V.new_empty(n, rank)),
+                self.U.new_empty(m, rank), self.V.new_empty(n, rank)
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -155,7 +154,7 @@ class LowRankLinear(LowRank):
         if self.product_is_cheaper(x.shape[:-1].numel()):
             return F.linear(x, self.matrix(), self.bias)
         U, V = self.factors()
-        return F.linear(F.linear(x, V.t()), U, self.bias)
+        return F.linear(x @ V, U, self.bias)
 
     def extra_repr(self):
         return (

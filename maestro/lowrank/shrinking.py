@@ -57,8 +57,8 @@ def truncate(net, ranks, optimizer=None):
 
 def _cut(layer, rank, optimizer):
     grads = layer.U.grad, layer.V.grad
-    # `clone` keeps the columns contiguous; new parameters, because autograd holds the
-    # old ones' shapes for as long as anyone holds the last loss
+    # new parameters, because autograd holds the old ones' shapes for as long as anyone
+    # holds the last loss
     new = [factor.detach()[:, :rank].clone() for factor in (layer.U, layer.V)]
     for (old, factor), grad in zip(layer.set_factors(*new), grads, strict=True):
         if grad is not None:

@@ -4,18 +4,14 @@ import torch
 
 
 def make_optimizer(parameters, recipe, replayed=False):
-    """The recipe's optimiser; fused, one kernel for all parameters, where that pays.
+    """The recipe's optimiser; fused: one kernel for all parameters.
 
     replayed: a recorded step is to read the learning rate, which is a tensor then.
-    On a CPU the fused kernels first copy every gradient that is not in row order, as
-    those of U and V are not; for SGD that is longer than all the rest of its work.
     """
     groups = [{"params": list(parameters)}]
-    in_rows = all(p.is_contiguous() or p.is_cuda for p in groups[0]["params"])
-    fused = in_rows or replayed or recipe.optimizer == "adam"
     device = groups[0]["params"][0].device
     lr = torch.tensor(recipe.lr, device=device) if replayed else recipe.lr
-    decay = {"lr": lr, "weight_decay": recipe.weight_decay, "fused": fused}
+    decay = {"lr": lr, "weight_decay": recipe.weight_decay, "fused": True}
     if not recipe.decay_vectors:
         vectors = [p for p in groups[0]["params"] if p.ndim < 2]
         groups[0]["params"] = [p for p in groups[0]["params"] if p.ndim >= 2]
