@@ -20,7 +20,7 @@ from plain import PlainTraining
 from maestro.campaign import experiments
 from maestro.models import MODELS
 from maestro.paths import ROOT
-from maestro.results.records import write_whole
+from maestro.system import write_whole
 from maestro.training.loop import Training
 from maestro.training.machine import pick_device, ran_on
 

@@ -71,25 +71,23 @@ def _campaign(commands):
 
 
 def _do_campaign(args):
-    from .campaign import experiments, workers
-    from .deploy import studies
+    from .campaign import describe, experiments, missing
+    from .deploy.studies import train_and_study
 
-    configs = [c for c in experiments.every_run() if args.only in workers.describe(c)]
+    configs = [c for c in experiments.every_run() if args.only in describe(c)]
     if not configs:
         raise ValueError(
             f"--only {args.only!r}: no run's description has it; see --list"
         )
-    todo = workers.missing(configs)
     if args.list:
+        todo = missing(configs)
         for config in todo:
-            print(config.id, workers.describe(config))
+            print(config.id, describe(config))
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
     more = {"minutes": args.budget_minutes, "eager": args.eager}
     with joined(args.device) as group:
-        workers.run(configs, args.device, args.workers, **more, group=group)
-    if group.main:
-        studies.study(configs, args.device)
+        train_and_study(configs, args.device, args.workers, group=group, **more)
 
 
 def _records(commands):

@@ -17,7 +17,6 @@ import tape
 import torch
 
 from maestro import datasets
-from maestro.campaign import workers
 from maestro.config import Recipe, RunConfig
 from maestro.paths import ROOT, data_folder
 from maestro.results import records
@@ -93,7 +92,6 @@ def folders(tmp_path, monkeypatch):
     """Checkpoints, weights, locks and records go to folders of this test alone."""
     cache, runs = tmp_path / "cache", tmp_path / "runs"
     monkeypatch.setattr(loop, "CACHE", cache)
-    monkeypatch.setattr(workers, "CACHE", cache)
     monkeypatch.setattr(records, "RUNS", runs)
     return SimpleNamespace(cache=cache, runs=runs, checkpoints=cache / "checkpoints")
 

@@ -49,7 +49,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from maestro import datasets
-from maestro.campaign import experiments, workers
+from maestro.campaign import experiments, process
 from maestro.results import records
 from maestro.training import loop
 from maestro.__main__ import main
@@ -59,12 +59,11 @@ from tasks import TASKS
 torch.set_num_threads(1)
 folder, given, happens = Path(sys.argv[1]), *sys.argv[2:]
 records.RUNS = folder / "runs"
-loop.CACHE = workers.CACHE = folder
+loop.CACHE = folder
 datasets.TASKS |= TASKS
-datasets.available = lambda name: True
 configs = [RunConfig.from_dict(c) for c in json.loads(given)]
 experiments.every_run = lambda: configs
-fit, steps = workers.fit, 0
+fit, steps = process.fit, 0
 
 def disturbed(config, *rest, stop, **named):
     def asked():
@@ -75,7 +74,7 @@ def disturbed(config, *rest, stop, **named):
         return stop()
     return fit(config, *rest, stop=asked, **named)
 
-workers.fit = disturbed
+process.fit = disturbed
 code = main(["campaign", "--device", "cpu"])
 if os.environ["RANK"] == "0":
     print("ended:", code)

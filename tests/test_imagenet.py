@@ -115,7 +115,7 @@ def test_a_process_reads_its_share_and_knows_all_labels(tree, monkeypatch):
 
 
 def test_the_processes_of_a_machine_share_its_cores(tree, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 24)
+    monkeypatch.setattr("maestro.datasets.imagenet.cores", lambda: 24)
     assert FolderTask(tree).workers == 16
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert FolderTask(tree).workers == 3

@@ -14,9 +14,10 @@ PACKAGE = Path(maestro.__file__).parent
 
 # The stages, from the ground up: data flows down this list. A module may import from
 # the stages above its own, not from those below, not even inside a function. Every
-# module may import ``config``, ``paths`` and ``results.records``: they import no stage.
+# module may import ``config``, ``paths``, ``system`` and ``results.records``, which
+# import no stage.
 STAGES = """
-    config paths
+    config paths system
     lowrank
     models
     datasets
@@ -31,7 +32,7 @@ STAGES = """
     __init__
     __main__
 """.split()
-COMMON = {"config", "paths", "results.records", "results"}
+COMMON = {"config", "paths", "system", "results.records", "results"}
 
 HEAVY = """torchvision spacy sacrebleu PIL IPython ipykernel jupyter_book papermill
     nbformat sklearn pandas matplotlib playwright""".split()

@@ -7,7 +7,8 @@ import pytest
 
 from maestro import datasets
 from maestro.__main__ import main
-from maestro.campaign import experiments, workers
+from maestro.campaign import experiments
+from maestro.deploy import studies
 from maestro.publish import browser
 from maestro.results import records
 from maestro.training.distributed import ALONE
@@ -80,7 +81,9 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     given = []
     runs = [digits_config("dense"), digits_config("maestro")]
     monkeypatch.setattr(experiments, "every_run", lambda: runs)
-    monkeypatch.setattr(workers, "run", lambda *a, **more: given.append((a, more)))
+    monkeypatch.setattr(
+        studies, "train_and_study", lambda *a, **more: given.append((a, more))
+    )
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
     assert main([*words, "--budget-minutes", "9"]) == 0
     more = {"minutes": 9.0, "eager": False, "group": ALONE}

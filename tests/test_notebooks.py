@@ -10,6 +10,7 @@ import pytest
 
 from maestro.paths import ROOT
 from maestro.publish import notebooks, parameters
+from maestro.training.distributed import ALONE
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARED = "nbval-check-output"
@@ -78,6 +79,30 @@ def test_one_literal_parameters_cell_that_is_checked_and_used(notebook):
         used = re.search(rf"\bp\.{name}\b", rest) or "vars(p)" in rest
         assert used, f"parameter {name} is not used"
     parameters.parse(notebook.stem, [])  # every name and default is known
+
+
+def test_what_trains_makes_its_studies_too(notebook):
+    """By the one function that the command line calls as well."""
+    program = "\n".join(source(c) for c in cells(notebook, "code"))
+    calls = [n.func for n in ast.walk(ast.parse(program)) if isinstance(n, ast.Call)]
+    names = {ast.unparse(call).rpartition(".")[2] for call in calls}
+    trains = "train" in parameters.defaults(notebook.stem)
+    assert ("train_and_study" in names) == trains
+    assert not names & {"run", "study"}
+
+
+def test_the_command_line_trains_before_the_notebook_runs(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        notebooks, "train_and_study", lambda *a, **more: given.append((a, more))
+    )
+    values = {"train": True, "seeds": [7], "lambdas": [16e-5], "device": "cpu"}
+    notebooks._train("10_lenet_mnist", values | {"workers": 3, "thresholds": [1e-7]})
+    [((configs, *rest), more)] = given
+    assert rest == ["cpu", 3] and more == {"group": ALONE}
+    assert [(c.method, c.seed) for c in configs] == [("dense", 7), ("maestro", 7)]
+    notebooks._train("10_lenet_mnist", {})  # which by default trains nothing
+    assert len(given) == 1
 
 
 def test_compares_something_that_can_fail(notebook):

@@ -1,12 +1,14 @@
 """Studies of trained weights: right, kept in the record, and made once."""
 
 import sys
+import threading
 
 import pytest
 import torch
 from test_translation import language
 
 from maestro import datasets, lowrank
+from maestro.campaign import RunsFailed
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
 from maestro.deploy import studies
@@ -66,6 +68,43 @@ def test_runs_whose_weights_or_record_are_gone_are_left_alone(lost, cut_runs):
     path = records.path_of(whole.id) if lost == "record" else weights_path(whole)
     path.unlink()
     assert studies.study(cut_runs) == 0
+
+
+def test_of_two_that_study_one_run_neither_undoes_the_other(cut_runs):
+    """The second waits until the first has written, and adds to that."""
+    whole, _ = cut_runs
+
+    def second():
+        studies._add(whole, "second", lambda known: {"b": {"of": sorted(known)}}, None)
+
+    other = threading.Thread(target=second)
+
+    def first(known):
+        other.start()
+        other.join(0.5)  # it does not end while this one is at work
+        assert other.is_alive()
+        return {"a": {"of": sorted(known)}}
+
+    assert studies._add(whole, "first", first, None) == 1
+    other.join()
+    found = studies_of(whole)
+    assert found["first"] == {"a": {"of": []}} and found["second"] == {"b": {"of": []}}
+
+
+def test_training_ends_with_the_studies(cut_runs, monkeypatch):
+    whole, _ = cut_runs
+    studies.train_and_study(cut_runs, "cpu")
+    assert len(studies_of(whole)["ranks_of"]) == 1
+
+
+def test_a_run_that_fails_keeps_no_other_from_its_studies(cut_runs, monkeypatch):
+    def fail(*_, **__):
+        raise RunsFailed("1 of 3 runs failed: one")
+
+    monkeypatch.setattr(studies, "run", fail)
+    with pytest.raises(RunsFailed, match="1 of 3"):
+        studies.train_and_study(cut_runs, "cpu")
+    assert len(studies_of(cut_runs[0])["ranks_of"]) == 1
 
 
 # ---------------------------------------------------------------- translations

@@ -1,5 +1,6 @@
 """What has no record is trained, once, and nothing that is finished gets lost."""
 
+import errno
 import fcntl
 import json
 import os
@@ -13,7 +14,10 @@ import torch
 
 from maestro import datasets
 from maestro.campaign import experiments, workers
+from maestro.campaign.process import claim
+from maestro.campaign.progress import describe
 from maestro.results import records
+from maestro.system import DiskError, cores
 from maestro.training.loop import Training
 
 # A campaign in a process of its own, in a copy of the package. Its workers import
@@ -24,7 +28,7 @@ import json, os, sys, time
 from pathlib import Path
 import numpy as np
 from maestro import datasets
-from maestro.campaign import workers
+from maestro.campaign import process, workers
 from maestro.config import RunConfig
 
 def few_digits(device):
@@ -33,17 +37,21 @@ def few_digits(device):
 datasets.TASKS["digits"] = few_digits
 
 together = int(sys.argv[3])  # campaigns that must be at work before any goes on
-fit, log = workers.fit, Path("log")
+fit, log = process.fit, Path("log")
 
 def logged(config, *rest, **named):
     with open(log, "a") as file:
         file.write(f"{config.id} {os.getppid()} {os.getpid()}\\n")
     while len({line.split()[1] for line in log.read_text().splitlines()}) < together:
         time.sleep(0.02)
+    if config.seed == 99:  # it hears that it is to stop, and does not
+        while not named["stop"]():
+            time.sleep(0.02)
+        Path("asked").touch()
+        time.sleep(1000)
     return fit(config, *rest, **named)
 
-workers.fit = logged
-os.cpu_count = lambda: 1  # one thread for each training
+process.fit = logged
 
 if __name__ == "__main__":
     configs = [RunConfig.from_dict(c) for c in json.loads(sys.argv[1])]
@@ -106,19 +114,19 @@ def test_missing_keeps_the_order_and_names_each_run_once(folders, digits_config)
 
 
 def test_a_run_in_a_few_words(digits_config):
-    assert workers.describe(digits_config("dense", 3)) == "lenet/digits dense seed 3"
-    words = workers.describe(digits_config(lambda_gl=8e-5, sampler="pair"))
+    assert describe(digits_config("dense", 3)) == "lenet/digits dense seed 3"
+    words = describe(digits_config(lambda_gl=8e-5, sampler="pair"))
     assert words.startswith("lenet/digits maestro lambda_gl=8e-05 ")
     assert words.endswith(" sampler=pair seed 0")
 
 
 def test_a_claimed_run_is_left_alone(folders, digits_config):
     one, other = digits_config(), digits_config(seed=1)
-    with workers.claim(one) as mine:
+    with claim(one) as mine:
         assert mine
-        with workers.claim(one) as again, workers.claim(other) as another:
+        with claim(one) as again, claim(other) as another:
             assert not again and another
-    with workers.claim(one) as mine:
+    with claim(one) as mine:
         assert mine
 
 
@@ -157,6 +165,50 @@ def test_a_wrong_setting_is_told_before_anything_is_trained(
         workers.run([digits_config()], **wrong)
 
 
+def test_damaged_data_are_named_once_before_anything_is_trained(
+    nothing_runs, folders, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MAESTRO_DATA", str(tmp_path))
+    (tmp_path / "mnist.npz").write_bytes(b"PK no archive")
+    with pytest.raises(datasets.DataError, match="mnist.npz is damaged") as caught:
+        workers.run(experiments.lenet_mnist())
+    assert str(caught.value).count("mnist.npz") == 1
+
+
+@pytest.mark.parametrize("place", ["runs", "cache"])
+def test_a_folder_in_whose_place_is_a_file_is_named_before_anything_is_trained(
+    place, nothing_runs, folders, digits_config
+):
+    path = getattr(folders, place)
+    path.write_text("")
+    with pytest.raises(DiskError, match=f"{place}.*; move the file that is in the pla"):
+        workers.run([digits_config()])
+
+
+def test_a_full_disk_is_named_before_anything_is_trained(
+    nothing_runs, folders, digits_config, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match="No space left on device; free some space th"):
+        workers.run([digits_config()])
+
+
+@pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (3, 2), (16, 1)])
+def test_the_threads_of_a_run_depend_on_nothing_else_that_runs(
+    at_once, threads, folders, digits_config, monkeypatch
+):
+    """With one run to go as with many, so that a resumed one ends in the same bits."""
+    given = []
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "_run_all", lambda *a: given.append(a) or [])
+    for count in (1, 5):
+        workers.run([digits_config(seed=s) for s in range(count)], "cpu", at_once)
+    assert [(a[1], a[2][2]) for a in given] == [(at_once, threads)] * 2
+
+
 def test_without_anything_to_do_nothing_is_started(nothing_runs, folders):
     assert workers.run([]) == {}
 
@@ -175,7 +227,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     found, damaged = records.read_all(house.runs)
     assert set(found) == {config.id for config in good} and not damaged
     *lines, last = err.splitlines()
-    words = workers.describe(bad)
+    words = describe(bad)
     assert last.startswith(
         f"failed: 1 of 4 runs failed: {words}: ValueError: mode='pairs'"
     )
@@ -183,7 +235,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     assert [line.split(" ")[0] for line in lines] == [f"[{n}/4]" for n in (1, 2, 3, 4)]
     for config in good:
         final = found[config.id]["final"]
-        told = f"] {workers.describe(config)}: {final['test_accuracy']:.2f} %, "
+        told = f"] {describe(config)}: {final['test_accuracy']:.2f} %, "
         told += f"{final['params']:,} parameters, "
         assert sum(told in line and line.endswith(" s") for line in lines) == 1
 
@@ -231,13 +283,49 @@ def test_a_campaign_that_is_killed_blocks_nobody(house, digits_config):
     wait_for(lambda: is_free(house, config))  # its worker ended too
 
 
-def test_a_worker_that_dies_is_named_and_its_claim_is_free(house, digits_config):
-    config = digits_config(epochs=100_000)
-    process = start(house, [config])
-    wait_for(lambda: trained(house))
-    worker = (house.root / "log").read_text().split()[2]
-    os.kill(int(worker), signal.SIGKILL)
+def test_a_run_that_is_killed_is_named_and_the_others_go_on(house, digits_config):
+    long = digits_config(epochs=100_000)
+    short = [digits_config(seed=seed, epochs=1) for seed in range(3)]
+    process = start(house, [short[0], long, *short[1:]])
+    wait_for(lambda: len(trained(house)) == 2)
+    victim = (house.root / "log").read_text().split()[5]
+    os.kill(int(victim), signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 1
-    assert f"failed: 1 of 1 runs failed: {workers.describe(config)}: Broken" in err
-    assert is_free(house, config)
+    told = f"failed: 1 of 4 runs failed: {describe(long)}: killed (SIGKILL), as the"
+    assert told in err and "Traceback" not in err
+    assert is_free(house, long)
+    found, damaged = records.read_all(house.runs)
+    assert set(found) == {config.id for config in short} and not damaged
+
+
+def test_a_worker_that_always_has_something_to_tell_keeps_no_other_waiting(
+    house, digits_config
+):
+    chatty = digits_config(epochs=100_000)  # a few milliseconds each
+    short = [digits_config(seed=seed, epochs=1) for seed in range(2)]
+    process = start(house, [chatty, *short], workers=2)
+    wait_for(lambda: len(records.read_all(house.runs)[0]) == 2)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 130
+
+
+def test_who_asks_again_does_not_wait_for_checkpoints(house, digits_config):
+    process = start(house, [digits_config(seed=99)])
+    wait_for(lambda: trained(house))
+    process.terminate()
+    wait_for((house.root / "asked").exists)
+    process.terminate()
+    _, err = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in err
+
+
+def test_every_run_has_a_process_of_its_own_and_says_its_threads(house, digits_config):
+    configs = [digits_config(seed=seed, epochs=1) for seed in range(2)]
+    process = start(house, configs, workers=2)
+    process.communicate()
+    pids = [line.split()[2] for line in (house.root / "log").read_text().splitlines()]
+    assert len(set(pids)) == 2
+    found = records.read_all(house.runs)[0].values()
+    assert {run["ran_on"]["threads"] for run in found} == {max(1, cores() // 2)}

@@ -1,5 +1,6 @@
 """Which runs the book needs, and running those that have no record."""
 
-from .workers import describe, missing, run
+from .progress import describe
+from .workers import RunsFailed, missing, run
 
-__all__ = ["describe", "missing", "run"]
+__all__ = ["RunsFailed", "describe", "missing", "run"]

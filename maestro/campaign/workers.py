@@ -1,30 +1,30 @@
 """Run what has no record, several at a time, so that nothing finished is ever lost.
 
-Each run is a process of its own. A run is claimed by locking a file, which the system
-lets go of when the process ends, however it ends: two campaigns on one folder share
-the work, and a killed one blocks nobody. Under torchrun one run after another has all
-the processes, and the first of them claims, decides and tells.
+Each run has a process of its own (process.py); if the system kills that, for memory
+say, this one run is named and the others go on. Under torchrun one run after another
+has all the processes, and the first of them claims, decides and tells.
 """
 
-import fcntl
 import multiprocessing
-import os
-import queue
 import signal
-import statistics
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from multiprocessing import connection
 
 from .. import datasets
-from ..config import RunConfig
-from ..paths import CACHE
 from ..results import records
+from ..system import cores, require_writable
 from ..training.distributed import ALONE
-from ..training.loop import Interrupted, epochs_done, fit
-from ..training.machine import device_name, pick_device
+from ..training.loop import Interrupted, checkpoint_path, weights_path
+from ..training.machine import pick_device
+from .process import SIGNALS, Worker, over, train
+from .progress import Pace, bar, describe, result
+
+
+class RunsFailed(RuntimeError):
+    """Some runs of a campaign failed; names each and why. The others are recorded."""
 
 
 def missing(configs, folder=None):
@@ -45,16 +45,23 @@ def run(
 ):
     """Train those of ``configs`` that have no record; returns {id: record} of all.
 
-    workers: runs at the same time; on a CPU they share the cores evenly. minutes: a
-    budget: a run that is not expected to finish in what is left of it is not started,
-    and when it is over the runs under way write their checkpoints. A run that another
-    process has under way is left to it. Raises DataError before anything is
-    trained if data is missing, and RuntimeError, naming the runs, if some failed (the
-    others are finished and recorded first). SIGTERM is as Ctrl-C: KeyboardInterrupt,
-    after the runs under way have written their checkpoints. group: torchrun's
-    processes, all of which call this and train together; ``workers`` says nothing
-    then, and the first run that fails ends it all, because processes that wait for
-    each other do not agree on how to go on. eager: as `fit` takes it.
+    Args:
+        workers: runs at the same time. On a CPU each has its share of the cores, the
+            same however few runs are left, so that a resumed run ends bit for bit as
+            an uninterrupted one.
+        minutes: a budget: a run that is not expected to finish in what is left of it
+            is not started, and when it is over the runs under way write their
+            checkpoints.
+        group: torchrun's processes, all of which call this and train together;
+            ``workers`` says nothing then, and the first run that fails ends it all,
+            because processes that wait for each other do not agree on how to go on.
+        eager: as `fit` takes it.
+
+    A run that another process has under way is left to it. Raises DataError if data is
+    missing or damaged and DiskError if a folder cannot be written, both before anything
+    is trained; RunsFailed after the others are finished and recorded. SIGTERM is as
+    Ctrl-C: KeyboardInterrupt, after the runs under way have written their checkpoints;
+    a second one does not wait for these.
     """
     if type(workers) is not int or workers < 1:
         raise ValueError(f"workers={workers!r}: it takes an integer >= 1")
@@ -63,123 +70,70 @@ def run(
     deadline = None if minutes is None else time.time() + 60 * minutes
     pick_device(device)  # raises, saying what is wrong
     todo = group.broadcast(missing(configs, folder))
-    for task in {config.task for config in todo}:
-        if not datasets.available(task):
-            datasets.load(task)  # raises, saying what to do
+    if todo:
+        _check_surroundings(todo, folder)
     if todo and group is not ALONE:
         _run_together(todo, device, folder, progress, deadline, group)
     elif todo:
-        failed = _run_all(todo, device, workers, folder, progress, deadline, eager)
+        given = (device, folder, max(1, cores() // workers), deadline, eager)
+        failed = _run_all(todo, workers, given, progress)
         if failed:
-            raise RuntimeError(
+            raise RunsFailed(
                 f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}"
             )
     return records.find(configs, folder)
 
 
-def describe(config):
-    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
+def _check_surroundings(todo, folder):
+    """Raise what every run would stumble over: folders and data, each named once."""
+    for path in (checkpoint_path(todo[0]), weights_path(todo[0])):
+        require_writable(path.parent)
+    require_writable(folder or records.RUNS)
+    for task in dict.fromkeys(config.task for config in todo):
+        datasets.load(task)
 
-    The scale is said where it is not the paper's.
+
+# ---------------------------------------------------------------- several at a time
+
+
+def _run_all(todo, workers, given, progress):
+    """Train ``todo``, a process each; returns which failed and why, in words.
+
+    given: what every `Worker` is given: (device, folder, threads, deadline, eager).
     """
-    options = " ".join(f"{k}={_short(v)}" for k, v in config.options.items())
-    scale = "" if config.scale == "paper" else config.scale
-    words = (f"{config.model}/{config.task}", scale, config.method, options)
-    return " ".join(w for w in words if w) + f" seed {config.seed}"
-
-
-def _short(value):
-    if isinstance(value, list):
-        return ",".join(value)
-    return f"{value:g}" if isinstance(value, float) else value
-
-
-@contextmanager
-def claim(config):
-    """Hold the run for this process; yields whether it was free."""
-    path = CACHE / "locks" / config.id
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    device, folder, _, deadline, _ = given
+    pace, waiting, working, ended = Pace(device, folder), list(todo), [], []
+    stopping = False
+    with _signals_noted() as signals, bar(todo, progress) as shown:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-class Pace:
-    """Seconds per epoch of each kind of run, learned from records and as they come.
-
-    A kind is a task, model, size and method at one device, or so many processes. What
-    was never seen has no expectation, and may be started: that is how it is learned.
-    """
-
-    def __init__(self, device, folder=None, processes=1):
-        self.device, self.seconds = pick_device(device), {}
-        name = device_name(self.device)
-        for record in records.read_all(folder)[0].values():
-            ran_on = record["ran_on"]
-            if (ran_on["device"], ran_on.get("processes", 1)) == (name, processes):
-                config = RunConfig.from_dict(record["config"])
-                for seconds in record["history"]["seconds"]:
-                    self.note(config, seconds)
-
-    def note(self, config, seconds):
-        self.seconds.setdefault(self._kind(config), []).append(seconds)
-
-    def expected(self, config):
-        """Seconds that ``config`` still needs; 0 if nothing like it was ever seen."""
-        seen = self.seconds.get(self._kind(config))
-        if not seen:
-            return 0
-        left = config.recipe.epochs - epochs_done(config)
-        return statistics.median(seen[-50:]) * left
-
-    def _kind(self, config):
-        size = tuple(sorted(config.size.items()))
-        return config.task, config.model, size, config.method
-
-
-def _run_all(todo, device, workers, folder, progress, deadline, eager):
-    """Train ``todo`` in a pool of processes; returns which failed and why, in words."""
-    workers = min(workers, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    epochs = context.Queue()
-    failed, jobs, pace = [], {}, Pace(device, folder)
-    given = (threads, epochs, deadline)
-    with (
-        _sigterm_as_interrupt(),
-        ProcessPoolExecutor(workers, context, _start_worker, given) as pool,
-        _bar(todo, progress) as bar,
-    ):
-        try:
-            waiting, ended = list(todo), 0
-            while waiting or jobs:
-                for config in _fitting(waiting, workers - len(jobs), pace, deadline):
+            while True:
+                free = 0 if stopping else workers - len(working)
+                for config in _fitting(waiting, free, pace, deadline):
                     waiting.remove(config)
-                    job = pool.submit(_run_one, config, device, folder, eager=eager)
-                    jobs[job] = config
-                if not jobs:
-                    break  # nothing that waits fits into what is left of the budget
-                _listen(epochs, bar, pace)
-                for job in [job for job in jobs if job.done()]:
-                    config, ended = jobs.pop(job), ended + 1
-                    told = f"{describe(config)}: {_outcome(job)}"
-                    error = job.exception()
-                    if error and not isinstance(error, Interrupted):
-                        failed.append(told)
-                    if progress and bar.disable:
-                        told = f"[{ended}/{len(todo)}] {told}"
-                        print(told, file=sys.stderr, flush=True)
-        except KeyboardInterrupt:
-            for process in pool._processes.values():
-                process.terminate()  # they write their checkpoints; the pool waits
-            raise
-    if waiting and progress:
-        print(f"{len(waiting)} runs were not started: no time", file=sys.stderr)
-    return failed
+                    working.append(Worker(config, *given))
+                if not working:
+                    break  # what waits, if anything, does not fit into the budget
+                ends = [end for worker in working for end in worker.ends]
+                if signals in connection.wait([*ends, signals]):
+                    for worker in working:
+                        worker.stop(at_once=stopping)
+                    stopping = bool(signals.recv())
+                for worker in list(working):
+                    for epoch in worker.heard():
+                        _take_in(epoch, shown, pace)
+                    if worker.end:
+                        working.remove(worker)
+                        ended.append(worker)
+                        if progress and shown.disable:
+                            line = f"[{len(ended)}/{len(todo)}] {worker}"
+                            print(line, file=sys.stderr, flush=True)
+        finally:  # none is left, unless this process fails
+            for worker in working:
+                worker.stop()
+    if stopping:
+        raise KeyboardInterrupt
+    _tell_waiting(waiting, progress)
+    return [str(worker) for worker in ended if worker.end.failed]
 
 
 def _fitting(waiting, free, pace, deadline):
@@ -190,55 +144,53 @@ def _fitting(waiting, free, pace, deadline):
     return [config for config in waiting if pace.expected(config) <= left][:free]
 
 
-def _listen(epochs, bar, pace):
-    """Take in the epochs that workers report, for a fifth of a second."""
+def _take_in(epoch, shown, pace):
+    shown.update(epoch.count)
+    shown.set_postfix_str(epoch.words)
+    pace.note(epoch.config, epoch.seconds)
+
+
+def _tell_waiting(waiting, shown):
+    if waiting and shown:
+        print(f"{len(waiting)} runs were not started: no time", file=sys.stderr)
+
+
+@contextmanager
+def _signals_noted():
+    """Within it SIGTERM and Ctrl-C interrupt nothing: yields what receives them.
+
+    That is a connection, with one message for each. Outside of the main thread, where
+    Python shows no signals, it receives none.
+    """
+    receives, sends = multiprocessing.Pipe(duplex=False)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            before[number] = signal.signal(number, lambda n, _: sends.send(n))
     try:
-        while True:
-            _take_in(epochs.get(timeout=0.2), bar, pace)
-    except queue.Empty:
-        pass
+        yield receives
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _take_in(epoch, bar, pace):
-    config, words, count, seconds = epoch
-    bar.update(count)
-    bar.set_postfix_str(words)
-    pace.note(config, seconds)
-
-
-def _outcome(job):
-    """What came of a job that ended, in words: '98.91 %, 31,363 parameters, 105 s'."""
-    error = job.exception()
-    if isinstance(error, Interrupted):
-        return "out of time; its checkpoint is written"
-    if error:
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return _result(job.result())
-
-
-def _result(record):
-    if record is None:
-        return "left to the process that has it under way"
-    final, seconds = record["final"], record["ran_on"]["wall_seconds"]
-    return (
-        f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters, "
-        f"{seconds:.0f} s" + (", diverged" if record["status"] == "diverged" else "")
-    )
+# ---------------------------------------------------------------- under torchrun
 
 
 def _run_together(todo, device, folder, progress, deadline, group):
     """Train ``todo`` here, one after another, each in all processes of ``group``."""
-    global _note, _deadline
-    _deadline, waiting = deadline, list(todo)
-    pace = Pace(device, folder, group.world)
+    pace, waiting = Pace(device, folder, group.world), list(todo)
     shown = progress and group.main
-    with _signals_stop(), _bar(todo, shown) as bar:
+    with _signals_noted() as signals, bar(todo, shown) as shown_bar:
 
-        def _note(epoch):
-            _take_in(epoch, bar, pace)
+        def note(epoch):
+            _take_in(epoch, shown_bar, pace)
+
+        def stop():
+            return signals.poll() or over(deadline)
 
         def tell(words):
-            if shown and bar.disable:
+            if shown and shown_bar.disable:
                 print(words, file=sys.stderr, flush=True)
 
         while config := group.broadcast(_fitting(waiting, 1, pace, deadline)):
@@ -246,106 +198,12 @@ def _run_together(todo, device, folder, progress, deadline, group):
             waiting.remove(config)
             told = f"[{len(todo) - len(waiting)}/{len(todo)}] {describe(config)}: "
             try:
-                tell(told + _result(_run_one(config, device, folder, group)))
+                tell(told + result(train(config, device, folder, note, stop, group)))
             except Interrupted:
                 tell(told + "stopped; its checkpoint is written")
                 break
             except Exception as error:
-                raise RuntimeError(f"{describe(config)}: {error}") from error
-        if group.any(_stopped.is_set()):
+                raise RunsFailed(f"{describe(config)}: {error}") from error
+        if group.any(signals.poll()):
             raise KeyboardInterrupt
-    if waiting and shown:
-        print(f"{len(waiting)} runs were not started: no time", file=sys.stderr)
-
-
-def _bar(todo, shown):
-    """A bar of all epochs that ``todo`` has left, if stderr is a terminal."""
-    from tqdm import tqdm
-
-    total = sum(config.recipe.epochs - epochs_done(config) for config in todo)
-    disable = None if shown else True  # None: unless stderr is a terminal
-    return tqdm(total=total, unit="epoch", disable=disable, smoothing=0.05)
-
-
-@contextmanager
-def _signals_stop():
-    """Within it SIGTERM and Ctrl-C are noted, for the processes to agree on the end."""
-    _stopped.clear()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, lambda *_: _stopped.set())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _sigterm_as_interrupt():
-    """Within it SIGTERM raises KeyboardInterrupt, where signals can be seen at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-# ---------------------------------------------------------------- where it trains
-
-_stopped = threading.Event()  # the parent asked for checkpoints and an end
-_note = None  # takes (config, words, epochs done, seconds of the last)
-_deadline = None  # time.time() at which the budget is over
-
-
-def _start_worker(threads, epochs, deadline):
-    global _note, _deadline
-    import torch
-
-    _note, _deadline = epochs.put, deadline
-    epochs.cancel_join_thread()  # what nobody reads any more must not hold it up
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    """No worker trains on for a campaign that was killed, holding its claims."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _run_one(config, device, folder, group=ALONE, eager=False):
-    """Train one run and return its record; None if another process has it.
-
-    Of a group, the first process claims and looks.
-    """
-    if group.any(_time_to_stop()):
-        raise Interrupted(config.id)
-    with claim(config) if group.main else nullcontext() as free:
-        if not group.broadcast(free):
-            return None
-        found = group.broadcast(records.find([config], folder))
-        if found:  # another process had it when this one made its list
-            return found[config.id]
-        told = epochs_done(config)
-
-        def report(training):
-            nonlocal told
-            last = training.history[-1]
-            words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
-            _note((config, words, training.epoch - told, last["seconds"]))
-            told = training.epoch
-
-        ask = {"report": report, "stop": _time_to_stop, "eager": eager}
-        return fit(config, device, **ask, folder=folder, group=group)
-
-
-def _time_to_stop():
-    over = _deadline is not None and time.time() > _deadline
-    return over or _stopped.is_set()
+    _tell_waiting(waiting, shown)

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..paths import data_folder
+from ..system import cores
 from .download import Source, fetched
 from .images import IMAGENET_MEAN, IMAGENET_STD, Classification
 from .originals import SUFFIXES
@@ -134,7 +135,7 @@ class _Files:
 
 def _workers():
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's on this machine
-    return min(16, max(1, (os.cpu_count() or 1) // processes))
+    return min(16, max(1, cores() // processes))
 
 
 class _Pictures(Dataset):

@@ -7,16 +7,39 @@ under ``studies``.
 
 import copy
 import dataclasses
+from functools import partial
 
 import torch
 
+from ..campaign import RunsFailed, run
+from ..campaign.process import claim
 from ..datasets.translation import bleu
 from ..lowrank import truncate
 from ..results import records
+from ..training.distributed import ALONE
 from ..training.loop import Training, weights_path
 
 
-def study(configs, device="cpu", folder=None):
+def train_and_study(
+    configs, device="auto", workers=1, minutes=None, group=ALONE, eager=False
+):
+    """Train those of ``configs`` that have no record, then make every missing study.
+
+    Raises as `campaign.run`, whose arguments these are, and `study` do. Runs that fail
+    keep the others from no study.
+    """
+    failed = None
+    try:
+        run(configs, device, workers, minutes=minutes, group=group, eager=eager)
+    except RunsFailed as error:
+        failed = error
+    if group.main:
+        study(configs, device)
+    if failed:
+        raise failed
+
+
+def study(configs, device="auto", folder=None):
     """Every study of ``configs``' weights that their records lack, added to these.
 
     Runs without a record or without weights, and diverged ones, are left as they are.
@@ -30,22 +53,24 @@ def study(configs, device="cpu", folder=None):
         if not _can_be_asked(config, found):
             continue
         donors = [c for c in configs if c.id in found and _differ_in_lasso(config, c)]
-        known = found[config.id]["studies"].get("ranks_of", {})
-        donors = [c for c in donors if c.id not in known]
         if donors:
-            points = truncate_to_ranks_of(config, donors, found, device)
-            added += _add(config, "ranks_of", points, folder)
-        if config.task == "multi30k" and "bleu" not in found[config.id]["studies"]:
-            added += _add(config, "bleu", bleu_of(config, device), folder)
+            cut = partial(truncate_to_ranks_of, config, donors, found, device)
+            added += _add(config, "ranks_of", cut, folder)
+        if config.task == "multi30k":
+            translated = partial(bleu_of, config, device)
+            added += _add(config, "bleu", translated, folder)
     return added
 
 
-def truncate_to_ranks_of(config, donors, found, device="cpu"):
+def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
     """``config``'s network cut, untrained, to the ranks that ``donors`` ended at.
 
-    found: {id: record} of the donors. Returns {donor's id: {lambda_gl, test_accuracy
-    (%), params, macs}}.
+    found: {id: record} of the donors. known: ids of donors to leave out. Returns
+    {donor's id: {lambda_gl, test_accuracy (%), params, macs}}.
     """
+    donors = [donor for donor in donors if donor.id not in known]
+    if not donors:
+        return {}
     training = _trained(config, device)
     whole, points = training.model, {}
     for donor in donors:
@@ -59,15 +84,18 @@ def truncate_to_ranks_of(config, donors, found, device="cpu"):
     return points
 
 
-def bleu_of(config, device="cpu"):
+def bleu_of(config, device="cpu", known=()):
     """BLEU of ``config``'s network on the test sentences, by each of records.SEARCHES.
 
-    Returns {search: {score, signature}}, the signature sacreBLEU's. Raises RuntimeError
-    without sacreBLEU.
+    known: searches to leave out. Returns {search: {score, signature}}, the signature
+    sacreBLEU's. Raises RuntimeError without sacreBLEU.
     """
+    left = {name: n for name, n in records.SEARCHES.items() if name not in known}
+    if not left:
+        return {}
     training = _trained(config, device)
     task, points = training.task, {}
-    for search, beam in records.SEARCHES.items():
+    for search, beam in left.items():
         sentences = task.translate(training.model, beam=beam)
         score, signature = bleu(sentences, task.references)
         points[search] = {"score": score, "signature": signature}
@@ -87,11 +115,19 @@ def _can_be_asked(config, found):
     return finished and weights_path(config).is_file()
 
 
-def _add(config, name, points, folder):
-    """``points`` into the record's study ``name``; returns how many."""
-    record = records.read(records.path_of(config.id, folder))
-    record["studies"][name] = record["studies"].get(name, {}) | points
-    records.save(record, folder)
+def _add(config, name, ask, folder):
+    """The points that the record's study ``name`` lacks, by ``ask``; returns how many.
+
+    Under the run's claim: of two processes that study a run, the second waits, and
+    reads what the first has written.
+    """
+    with claim(config, wait=True):
+        record = records.read(records.path_of(config.id, folder))
+        known = record["studies"].get(name, {})
+        points = ask(known=known)
+        if points:
+            record["studies"][name] = known | points
+            records.save(record, folder)
     return len(points)
 
 

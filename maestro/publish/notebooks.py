@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 from ..campaign import experiments
+from ..deploy.studies import train_and_study
 from ..paths import ROOT
-from ..results.records import write_whole
+from ..system import write_whole
 from ..training.distributed import is_main, joined
 from . import parameters
 
@@ -75,7 +76,7 @@ def _train(name, values):
         configs = experiments.for_notebook(name, **values)
         device, workers = values["device"], values["workers"]
         with joined(device) as group:
-            workers.run(configs, device, workers, group=group)
+            train_and_study(configs, device, workers, group=group)
 
 
 def refresh(path):
@@ -140,13 +141,6 @@ def this_kernel(work):
     others = os.environ.get("JUPYTER_PATH")
     paths = [str(folder), others] if others else [str(folder)]
     return {"JUPYTER_PATH": os.pathsep.join(paths)}
-
-
-def cores():
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def what_failed(path, name):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..paths import ROOT
 from ..results import records
+from ..system import cores
 from . import notebooks, parameters
 
 PAGES = ("_config.yml", "_toc.yml", "book")
@@ -80,7 +81,7 @@ def _run_notebooks(folder, out, jobs):
 
     waiting = sorted(folder.glob("*.ipynb"))
     running, seconds = {}, {}
-    share = str(max(1, notebooks.cores() // max(1, jobs)))
+    share = str(max(1, cores() // max(1, jobs)))
     env = (
         os.environ
         | notebooks.this_kernel(out.parent.parent)

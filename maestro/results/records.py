@@ -7,12 +7,12 @@ asked of the trained weights is asked before they go, and stands in ``studies``.
 
 import json
 import math
-import os
 import warnings
 from pathlib import Path
 
 from ..config import RunConfig
 from ..paths import RUNS
+from ..system import write_whole
 
 SCHEMA = 1
 FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
@@ -33,7 +33,7 @@ def path_of(run_id, folder=None):
 def save(record, folder=None):
     """Write ``record`` (a dict) under its id: to a temporary name, synced, renamed.
 
-    Raises RecordError if it is not a record that `read` would take, OSError (nothing
+    Raises RecordError if it is not a record that `read` would take, DiskError (nothing
     half-written left behind) if the disk does not.
     """
     path = path_of(record.get("id"), folder)
@@ -44,22 +44,6 @@ def save(record, folder=None):
         raise RecordError(f"{path.name}: {error}") from None
     write_whole(path, "{\n " + ",\n ".join(lines) + "\n}\n")  # a line a field
     return path
-
-
-def write_whole(path, content):
-    """Put ``content`` (text or bytes) at ``path``: all of it, or what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def read(path):

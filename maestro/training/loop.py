@@ -20,6 +20,7 @@ from .. import datasets, methods
 from ..models import MODELS
 from ..paths import CACHE
 from ..results import records
+from ..system import write_whole
 from .distributed import ALONE
 from .energy import joules
 from .machine import pick_device, ran_on
@@ -390,7 +391,7 @@ def save_state(state, path):
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    records.write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def checkpoint_path(config) -> Path:
@@ -408,6 +409,10 @@ def epochs_done(config):
 
 def weights_path(config) -> Path:
     return CACHE / "weights" / f"{config.id}.pt"
+
+
+def lock_path(config) -> Path:
+    return CACHE / "locks" / config.id
 
 
 @torch.no_grad()
