@@ -4,16 +4,19 @@ import argparse
 import os
 import sys
 
+from .publish import parameters
 from .training.distributed import is_main, joined
 
 
 def main(argv=None):
     """Run one command; errors of use are one line on stderr and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m maestro", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(prog="python -m maestro", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (_run, _campaign, _records, _data, _book, _notebooks, _doctor):
         add(commands)
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.error(f"name a command: {', '.join(commands.choices)}")
     try:
         return args.do(args) or 0
     except KeyboardInterrupt:
@@ -26,6 +29,19 @@ def main(argv=None):
     except (ValueError, RuntimeError, OSError) as error:
         _tell(error)
         return 2
+    except ModuleNotFoundError as error:
+        _tell(f"{error}; `make book` installs what the book needs")
+        return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, but errors are one line and words are never guessed."""
+
+    def __init__(self, **more):
+        super().__init__(allow_abbrev=False, **more)
+
+    def error(self, message):
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def _tell(error):
@@ -37,6 +53,18 @@ def _tell(error):
     else:
         where = f"error in process {os.environ['RANK']}:"
     print(where, " ".join(str(error).split("\n")), file=sys.stderr)
+
+
+def _number(command, name, parameter, default=None):
+    """An option that is read as ``parameter`` of a notebook would be."""
+
+    def read(text):
+        try:
+            return parameter.read(name, text)
+        except ValueError as error:
+            command.error(str(error))
+
+    command.add_argument(name, type=read, default=default, help=parameter.help)
 
 
 def _run(commands):
@@ -61,9 +89,10 @@ def _campaign(commands):
     command = commands.add_parser("campaign", help="train every run without a record")
     command.add_argument("--list", action="store_true", help="show them, train nothing")
     command.add_argument("--only", default="", help="part of a run's description")
-    command.add_argument("--workers", type=int, default=1)
+    _number(command, "--workers", parameters.KNOWN["workers"], 1)
     command.add_argument("--device", default="auto")
-    command.add_argument("--budget-minutes", type=float, help="stop when it is over")
+    minutes = parameters.Parameter(float, "stop when they are over", low=0.1)
+    _number(command, "--budget-minutes", minutes)
     command.add_argument(
         "--eager", action="store_true", help="on a GPU, record no steps to replay"
     )
@@ -144,7 +173,8 @@ def _do_data(args):
 
 def _book(commands):
     command = commands.add_parser("book", help="run every notebook, build the site")
-    command.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
+    jobs = parameters.Parameter(int, "notebooks at a time", low=1, high=64)
+    _number(command, "--jobs", jobs, 2)
     command.set_defaults(do=_do_book)
 
 
@@ -163,11 +193,11 @@ def _notebooks(commands):
 
 
 def _do_notebooks(args):
-    from .publish import notebooks, parameters
+    from .publish import notebooks
 
-    for name in args.name or parameters.notebooks():
-        notebooks.refresh(parameters.find(name))
-        print(f"stored: {name}")
+    for path in [parameters.find(name) for name in args.name or parameters.notebooks()]:
+        notebooks.refresh(path)
+        print(f"stored: {path.stem}")
 
 
 def _doctor(commands):

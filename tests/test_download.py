@@ -12,6 +12,7 @@ import torch
 from maestro import datasets
 from maestro.datasets import DataError, Source, originals
 from maestro.datasets.download import fetch
+from maestro.system import DiskError
 
 SIZES = {"train": 6, "test": 3}
 
@@ -198,7 +199,8 @@ def test_a_full_disk_leaves_nothing_half_written(server, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", full)
-        with pytest.raises(OSError, match="No space left"):
+        why = "mnist.npz cannot be written: No space left on device; free some space"
+        with pytest.raises(DiskError, match=why):
             prepared(tmp_path)
     # what was fetched is whole, and is not fetched again
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -206,6 +208,17 @@ def test_a_full_disk_leaves_nothing_half_written(server, tmp_path, monkeypatch):
     server.mirrors("missing")
     prepared(tmp_path)
     assert datasets.load("mnist").test[1].tolist() == [0, 1, 2]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_fetched(
+    server, tmp_path
+):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(
+        DiskError, match="taken cannot be written: .*; move the file th"
+    ):
+        prepared(tmp_path / "taken")
+    assert server.asked == []
 
 
 def test_missing_data_says_how_to_get_them(server, tmp_path):

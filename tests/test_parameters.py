@@ -80,15 +80,46 @@ def test_the_defaults_are_what_the_tagged_cell_says():
     assert parameters.defaults("02_plain") == {}
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"cells": [1]}', '{"cells": 3}'])
+def test_a_damaged_notebook_is_named(damage, tmp_path):
+    (tmp_path / "02_plain.ipynb").write_text(damage)
+    with pytest.raises(
+        ParameterError, match="02_plain.ipynb is damaged .*: take it fr"
+    ):
+        parameters.parse("02_plain", ["lr=1"])
+
+
+def test_what_was_left_half_written_is_no_notebook(tmp_path):
+    (tmp_path / ".10_lenet_mnist.ipynb").write_text("{")
+    assert parameters.notebooks() == ["02_plain", "10_lenet_mnist"]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("wrong", [None, math.nan, "nan", "1_0", "a,,b", "[", {}, b"1"])
+def test_no_parameter_takes_what_is_none_of_its_kind(name, wrong):
+    for given in (wrong, [wrong]):
+        with pytest.raises(ParameterError, match=f"^{name}(=| is empty).*it takes "):
+            KNOWN[name].read(name, given)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, p in KNOWN.items() if p.kind in (int, float)]
+)
+def test_no_number_is_read_from_a_truth(name):
+    for given in (True, "true", [False]):
+        with pytest.raises(ParameterError, match=f"^{name}=.*it takes "):
+            KNOWN[name].read(name, given)
+
+
 def test_the_table_has_a_row_for_each_parameter_of_each_notebook():
     rows = parameters.table()
     assert {row["name"]: row["default"] for row in rows} == DEFAULTS
     assert all(row["notebook"] == "10_lenet_mnist" and row["help"] for row in rows)
     values = {row["name"]: row["values"] for row in rows}
-    assert values["seeds"] == "integers >= 0, separated by commas"
+    assert values["seeds"] == "integers from 0 to 4,294,967,295, separated by commas"
     assert values["device"] == "one of auto, cpu, cuda, mps"
     assert values["train"] == "true or false"
-    assert values["steps"] == "integer >= 1 <= 1e+07"
+    assert values["steps"] == "an integer from 1 to 10,000,000"
 
 
 # ---------------------------------------------------------------- values
@@ -97,7 +128,7 @@ GOOD = [
     ("seeds", "0", [0]),
     ("seeds", "0,1", [0, 1]),
     ("seeds", "[1,2]", [1, 2]),  # as papermill's -p hands a list over
-    ("seeds", "[1, 2, ]", [1, 2]),
+    ("seeds", "( 1 , 2 )", [1, 2]),
     ("seeds", (3, 4), [3, 4]),
     ("seeds", 5, [5]),
     ("lambdas", "1e-3", [1e-3]),  # as YAML hands a float over
@@ -130,19 +161,34 @@ def test_a_good_value_comes_out_in_its_declared_type(name, given, value):
 
 
 BAD = [
-    ("seeds", "0,x", "seeds='x': it takes integers >= 0, separated by commas"),
+    ("seeds", "0,x", "seeds='x': it takes integers from 0 to 4,294,967,295, separated"),
+    ("seeds", "1,,2", "seeds='1,,2': it takes integers"),
+    ("seeds", "[1, 2, ]", "seeds='\\[1, 2, \\]'"),
+    ("seeds", ",", "seeds=','"),
+    ("seeds", "[1,2", "seeds='\\[1'"),
+    ("seeds", "((1,2))", "seeds='\\(1'"),
+    ("seeds", "1_000", "seeds='1_000'"),
+    ("seeds", "'1'", "seeds=\"'1'\""),
+    ("seeds", "4294967296", "seeds='4294967296': it takes integers from 0"),
+    ("seeds", "9" * 5000, "seeds='9999"),  # more digits than Python reads
+    ("seeds", "１", "seeds='１'"),
+    ("seeds", {0: 1}, "seeds=\\{0: 1\\}"),
+    ("lambdas", "1e-5,,1e-4", "lambdas='1e-5,,1e-4'"),
+    ("lambdas", "1_0e-5", "lambdas='1_0e-5'"),
+    ("lambdas", "1e999", "lambdas='1e999'"),
+    ("lambdas", "None", "lambdas='None'"),
     ("seeds", "0,-1", "seeds=' ?-1'"),
     ("seeds", "0.5", "seeds='0.5'"),
     ("seeds", [0, 1.0], "seeds=1.0"),
     ("seeds", [True], "seeds=True"),
     ("seeds", [[1]], r"seeds=\[1\]"),
     ("seeds", None, "seeds=None"),
-    ("seeds", "", "seeds is empty: it takes integers >= 0"),
+    ("seeds", "", "seeds is empty: it takes integers from 0"),
     ("seeds", [], "seeds is empty"),
     ("lambdas", "nan", "lambdas='nan': it takes numbers >= 0"),
     ("lambdas", [math.inf], "lambdas=inf"),
     ("lambdas", "-1e-5", "lambdas='-1e-5'"),
-    ("lr", "fast", "lr='fast': it takes number >= 0"),
+    ("lr", "fast", "lr='fast': it takes a number >= 0"),
     ("lr", math.nan, "lr=nan"),
     ("lr", "inf", "lr='inf'"),
     ("lr", True, "lr=True"),
@@ -153,12 +199,16 @@ BAD = [
     ("train", "yes", "train='yes': it takes true or false"),
     ("train", 1, "train=1"),
     ("train", None, "train=None"),
-    ("steps", 0, "steps=0: it takes integer >= 1 <= 1e\\+07"),
+    ("steps", 0, "steps=0: it takes an integer from 1 to 10,000,000"),
     ("steps", "1e3", "steps='1e3'"),
     ("steps", 5.0, "steps=5.0"),
     ("steps", 10_000_001, "steps=10000001"),
     ("device", "gpu", "device='gpu': it takes one of auto, cpu, cuda, mps"),
     ("device", 0, "device=0"),
+    ("device", "'cpu", 'device="\'cpu"'),
+    ("steps", "1_000", "steps='1_000'"),
+    ("workers", "65", "workers='65': it takes an integer from 1 to 64"),
+    ("singular_values", "1e-4", "it takes numbers from 0.001 to 1000, separated"),
 ]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from maestro.publish import notebooks, parameters, site
+from maestro.system import DiskError
 
 
 @pytest.fixture
@@ -86,8 +87,46 @@ def test_run_writes_the_whole_notebook_or_nothing(small, capfd):
     for words in (["sede=5"], ["seed=x"]):
         with pytest.raises(parameters.ParameterError):
             notebooks.run("01_a", words)
-    with pytest.raises(notebooks.NotebookError, match="name another file"):
-        notebooks.run("01_a", output=root / "notebooks" / "01_a.ipynb")
+
+
+def test_nothing_is_overwritten_but_what_an_earlier_run_wrote(small, tmp_path, capfd):
+    root, _ = small
+    chapter = root / "notebooks" / "01_a.ipynb"
+    mine, before = root / "mine.ipynb", chapter.read_text()
+    mine.write_text(before)  # a notebook that somebody wrote
+    (root / "a.ipynb").mkdir()
+    (root / "file").write_text("")
+    for output, why in (
+        (chapter, "among the chapters: name a file elsewhere"),
+        (root / "notebooks" / "99_new.ipynb", "among the chapters"),
+        (mine, "no output of an earlier run: name another file"),
+        (root / "a.ipynb", "no output of an earlier run"),
+        (root / "out.txt", "name a file that ends in .ipynb"),
+        ("", "': name a file that ends in .ipynb"),
+    ):
+        with pytest.raises(notebooks.NotebookError, match=f"output='.*{why}"):
+            notebooks.run("01_a", output=output)
+    with pytest.raises(DiskError, match="move the file that is in the place of a fold"):
+        notebooks.run("01_a", output=root / "file" / "out.ipynb")
+    assert chapter.read_text() == mine.read_text() == before
+    out = notebooks.run("01_a", ["seed=5"], root / "out.ipynb")
+    assert notebooks.run("01_a", ["seed=6"], out) == out
+    assert "seed 6" in out.read_text()
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, "2", None])
+def test_a_wrong_number_of_jobs_stops_before_anything_is_written(jobs, small):
+    root, _ = small
+    with pytest.raises(ValueError, match=f"jobs={jobs!r}: it takes an integer >= 1"):
+        site.build(jobs, root)
+    assert not (root / "_build").exists()
+
+
+def test_a_book_that_cannot_be_written_says_where(small):
+    root, _ = small
+    (root / "_build").write_text("")
+    with pytest.raises(DiskError, match="_build cannot be written"):
+        site.build(1, root)
 
 
 def test_another_jupyters_python3_is_not_used(small, monkeypatch, capfd):

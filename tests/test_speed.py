@@ -23,6 +23,13 @@ def row(kind, share, step, macs, inference):
     }
 
 
+def test_a_damaged_measurement_is_named(tmp_path):
+    (tmp_path / "cpu.json").write_text("{")
+    with pytest.raises(ValueError, match="cpu.json is damaged .*: take it from the"):
+        speed.load("cpu", tmp_path)
+    assert speed.load("cuda", tmp_path) is None
+
+
 @pytest.fixture
 def measurement():
     rows = [row("dense", 1.0, 1.0, 1000, 1.0)]

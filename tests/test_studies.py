@@ -107,6 +107,14 @@ def test_a_run_that_fails_keeps_no_other_from_its_studies(cut_runs, monkeypatch)
     assert len(studies_of(cut_runs[0])["ranks_of"]) == 1
 
 
+def test_damaged_weights_are_named(cut_runs):
+    path = weights_path(cut_runs[0])
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RuntimeError, match=f"{path} is damaged .*: delete it to do"):
+        studies.study(cut_runs)
+    assert studies_of(cut_runs[0]) == {}
+
+
 # ---------------------------------------------------------------- translations
 
 

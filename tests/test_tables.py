@@ -215,6 +215,16 @@ def test_a_section_has_its_own_rows_and_the_dense_one():
         tables.paper_table(15, "nosuch")
 
 
+def test_a_paper_table_that_is_not_there_or_damaged_is_named(tmp_path, monkeypatch):
+    for number in (99, None, "11 "):
+        with pytest.raises(ValueError, match="number=.*: it is one of .*11, 12, 13"):
+            tables.paper_table(number)
+    monkeypatch.setattr(tables, "PAPER", tmp_path)
+    (tmp_path / "table11.csv").write_text("")
+    with pytest.raises(ValueError, match="table11.csv is damaged .*: take it from"):
+        tables.paper_table(11)
+
+
 def test_baselines_that_have_not_been_run_say_so():
     table = tables.baselines_table(TWO, tables.paper_table(3), "perplexity")
     assert list(table.index) == ["dense", "Pufferfish", "Maestro, λ = 2.56"]

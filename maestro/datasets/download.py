@@ -15,6 +15,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..system import DiskError, require_writable, writing
 from .prepared import DataError
 
 _CHUNK = 1 << 16  # bytes
@@ -54,7 +55,7 @@ def fetch(source, folder, progress=True):
     """The path of ``source`` in ``folder``, fetched from the first mirror that has it.
 
     Raises DataError naming a file that is there but damaged, each mirror and what was
-    wrong with it, and what to do by hand.
+    wrong with it, and what to do by hand; DiskError if the folder cannot be written.
     """
     path = folder / source.name
     problems = []
@@ -63,8 +64,9 @@ def fetch(source, folder, progress=True):
             return path
         problems.append(f"{path} is there but damaged (its md5 is not {source.md5})")
     part = path.with_name(f"{source.name}.part")
+    if source.mirrors:
+        require_writable(folder)
     for mirror in source.mirrors:
-        folder.mkdir(parents=True, exist_ok=True)
         problem = _try(mirror + source.name, source, part, progress)
         if problem is None:
             os.replace(part, path)
@@ -87,6 +89,8 @@ def _try(url, source, part, progress):
     except urllib.error.HTTPError as error:
         if not (begun and error.code == _NO_RANGE):
             return str(error)
+    except DiskError:
+        raise  # another mirror would not help
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     if _md5(part, source) == source.md5:
@@ -123,7 +127,9 @@ def _download(url, part, progress):
             ) as bar,
         ):
             while chunk := answer.read(_CHUNK):
-                bar.update(file.write(chunk))
+                with writing(part):
+                    bar.update(file.write(chunk))
+                    file.flush()
             have = file.tell()
     if size is not None and have < size:
         raise OSError(f"the connection broke after {have:,} of {size:,} bytes")

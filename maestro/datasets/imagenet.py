@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..paths import data_folder
-from ..system import cores
+from ..system import cores, writing
 from .download import Source, fetched
 from .images import IMAGENET_MEAN, IMAGENET_STD, Classification
 from .originals import SUFFIXES
@@ -220,9 +220,9 @@ def prepare_imagenette(folder=None, progress=True):
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     with fetched([IMAGENETTE], target.parent, progress) as (path,):
         try:
-            with tarfile.open(path) as archive:
+            with writing(target), tarfile.open(path) as archive:
                 archive.extractall(part, filter="data")
-            os.replace(part / target.name, target)
+                os.replace(part / target.name, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return target

@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 
+from ..system import writing
+
 
 class DataError(RuntimeError):
     """Data that is missing or damaged; says which file and what to do."""
@@ -42,14 +44,18 @@ def read(path, sha256, fingerprint):
 
 
 def write(path, arrays, fingerprint):
-    """Write ``arrays`` and their fingerprint to ``path``, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``arrays`` and their fingerprint to ``path``, whole or not at all.
+
+    Raises DiskError if the disk refuses.
+    """
     part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(part, **arrays, sha256=np.array(fingerprint(arrays)))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.savez(part, **arrays, sha256=np.array(fingerprint(arrays)))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def how_to_get(name):

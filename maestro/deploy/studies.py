@@ -103,10 +103,19 @@ def bleu_of(config, device="cpu", known=()):
 
 
 def _trained(config, device):
-    """``config``'s Training with the weights that it ended with."""
-    training = Training(config, device)
-    weights = torch.load(weights_path(config), training.device, weights_only=True)
-    training.model.load_state_dict(weights)
+    """``config``'s Training with the weights that it ended with.
+
+    Raises RuntimeError, naming the file, if they are damaged.
+    """
+    training, path = Training(config, device), weights_path(config)
+    try:
+        weights = torch.load(path, training.device, weights_only=True)
+        training.model.load_state_dict(weights)
+    except Exception as error:  # damage shows as almost any of them
+        why = (str(error) or repr(error)).splitlines()[0]
+        raise RuntimeError(
+            f"{path} is damaged ({why}): delete it to do without its studies"
+        ) from None
     return training
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..campaign import experiments
 from ..deploy.studies import train_and_study
 from ..paths import ROOT
-from ..system import write_whole
+from ..system import require_writable, write_whole, writing
 from ..training.distributed import is_main, joined
 from . import parameters
 
@@ -34,40 +34,67 @@ def run(notebook, words=(), output=None):
     What ``train=true`` asks for is trained first, with a progress bar; stopped at any
     moment, it goes on when this is run again. The notebook then finds the records.
     output: a file, or None for ``_build/run/<notebook>.ipynb``. It is written whole,
-    at the end; what the notebook prints, progress included, is shown meanwhile. Of
-    torchrun's processes all train, and the first one runs the notebook; None elsewhere.
-    Raises ParameterError before anything runs, NotebookError if a cell fails.
+    at the end, and takes the place of nothing but an earlier output; what the notebook
+    prints, progress included, is shown meanwhile. Of torchrun's processes all train,
+    and the first one runs the notebook; None elsewhere. Raises ParameterError,
+    NotebookError (of ``output``) or DiskError before anything runs, NotebookError if a
+    cell fails.
     """
+    import papermill
+
     path = parameters.find(notebook)
     values = parameters.parse(path.stem, words)
-    output = Path(output or BUILD / "run" / path.name).absolute()
-    if output.suffix != ".ipynb" or output == path:
-        raise NotebookError(f"{output}: name another file that ends in .ipynb")
+    output = _place_for(BUILD / "run" / path.name if output is None else output)
     _train(path.stem, values)
     if not is_main():
         return None
-    import papermill
-
-    output.parent.mkdir(parents=True, exist_ok=True)
     part = output.with_name(f".{output.stem}.part.ipynb")
     os.environ.update(this_kernel(BUILD))
     try:
-        papermill.execute_notebook(
-            path,
-            part,
-            parameters=values,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            cwd=output.parent,
-        )
-        part.replace(output)
+        with writing(output):
+            papermill.execute_notebook(
+                path,
+                part,
+                parameters=values,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                cwd=output.parent,
+            )
+            part.replace(output)
     except papermill.PapermillExecutionError:
         raise NotebookError(what_failed(part, path.name)) from None
     finally:
         part.unlink(missing_ok=True)
     return output
+
+
+def _place_for(output):
+    """``output`` as a path that can be written; refuses what is not ours to replace.
+
+    Papermill marks what it has run. A notebook without the mark is a chapter, or
+    somebody's own work: it could not be had back.
+    """
+    path = Path(output).absolute()
+    if path.suffix != ".ipynb":
+        raise NotebookError(f"output={str(output)!r}: name a file that ends in .ipynb")
+    if path.resolve().parent == parameters.NOTEBOOKS.resolve():
+        raise NotebookError(
+            f"output={str(output)!r} is among the chapters: name a file elsewhere"
+        )
+    if path.exists():
+        try:
+            mark = json.loads(path.read_text("utf-8"))["metadata"]["papermill"]
+        except (OSError, ValueError, KeyError, TypeError):
+            mark = None
+        if not mark:
+            raise NotebookError(
+                f"output={str(output)!r} is there, and is no output of an earlier run: "
+                "name another file"
+            )
+    require_writable(path.parent)
+    return path
 
 
 def _train(name, values):
@@ -84,7 +111,8 @@ def refresh(path):
 
     Normalised: no papermill traces, no timings, the same cell ids each time.
     """
-    part = path.with_name(f".{path.name}")
+    part = BUILD / "stored" / path.name
+    require_writable(part.parent)
     try:
         if start(path, part, os.environ | this_kernel(BUILD)).wait():
             raise NotebookError(what_failed(part, path.name))
@@ -133,11 +161,10 @@ def this_kernel(work):
     """
     folder = work / "kernel"
     kernel = folder / "kernels" / "python3"
-    kernel.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     argv.append("--log-level=ERROR")  # it warns of every start on stderr
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(spec), "utf-8")
+    write_whole(kernel / "kernel.json", json.dumps(spec))
     others = os.environ.get("JUPYTER_PATH")
     paths = [str(folder), others] if others else [str(folder)]
     return {"JUPYTER_PATH": os.pathsep.join(paths)}

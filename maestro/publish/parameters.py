@@ -9,6 +9,7 @@ import ast
 import difflib
 import json
 import math
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -34,16 +35,17 @@ class Parameter:
 
     def describe(self):
         """The values that are right, in words: 'integers >= 0, separated by commas'."""
-        noun = {bool: "true or false", int: "integer", float: "number", str: "text"}
-        text = noun[self.kind] + ("s" if self.many and self.kind is not str else "")
+        one = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+        several = {int: "integers", float: "numbers", str: "text"}
+        words = several[self.kind] if self.many else one[self.kind]
         if self.choices:
-            text = "any of " if self.many else "one of "
-            text += ", ".join(repr(c) if "," in c else c for c in self.choices)
-        if self.low is not None:
-            text += f" >= {self.low:g}"
+            words = "any of " if self.many else "one of "
+            words += ", ".join(repr(c) if "," in c else c for c in self.choices)
         if self.high is not None:
-            text += f" <= {self.high:g}"
-        return text + (", separated by commas" if self.many else "")
+            words += f" from {_plain(self.low)} to {_plain(self.high)}"
+        elif self.low is not None:
+            words += f" >= {_plain(self.low)}"
+        return words + (", separated by commas" if self.many else "")
 
     def read(self, name, value):
         """``value`` (typed, or text as a command line gives it) as this parameter.
@@ -53,51 +55,87 @@ class Parameter:
         if not self.many:
             return self._one(name, value)
         if isinstance(value, str):
-            value = self._items(value.strip("[]() "))
+            value = self._items(name, value)
         if not isinstance(value, list | tuple):
             value = [value]
         if not value:
             raise ParameterError(f"{name} is empty: it takes {self.describe()}")
         return [self._one(name, v) for v in value]
 
-    def _items(self, text):
+    def _items(self, name, text):
         """What stands between the commas; a choice that has one in it stays whole."""
+        text = text.strip()
+        inside = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+        if not inside.strip():
+            return []
         items = []
-        for item in text.split(","):
-            whole = f"{items[-1]},{item}".strip("'\" ") if items else ""
+        for item in inside.split(","):
+            whole = _unquoted(f"{items[-1]},{item}") if items else ""
             if whole in self.choices:
                 items[-1] = whole
-            elif item.strip():
+            else:
                 items.append(item)
+        if not all(item.strip() for item in items):
+            raise self._wrong(name, text)
         return items
 
     def _one(self, name, value):
-        wrong = ParameterError(f"{name}={value!r}: it takes {self.describe()}")
+        right = self._typed(value)
+        good = type(right) is self.kind
+        if good and self.choices:
+            good = right in self.choices
+        if good and self.kind is float:
+            good = math.isfinite(right)
+        if good and self.low is not None:
+            good = right >= self.low
+        if good and self.high is not None:
+            good = right <= self.high
+        if not good:
+            raise self._wrong(name, value)
+        return right
+
+    def _typed(self, value):
+        """``value`` in this parameter's type, if it can be read so."""
         if isinstance(value, str):
-            value = value.strip().strip("'\"")
+            value = value.strip()
             if self.kind is bool:
-                value = {"true": True, "false": False}.get(value.lower())
-            elif self.kind is not str:
-                try:
-                    value = self.kind(value)
-                except ValueError:
-                    raise wrong from None
+                return {"true": True, "false": False}.get(value.lower())
+            if self.kind is str:
+                return _unquoted(value)
+            if _NUMBERS[self.kind].fullmatch(value):  # Python takes 1_000 and nan too
+                return self.kind(value)
         if self.kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not self.kind or (self.choices and value not in self.choices):
-            raise wrong
-        if self.kind is float and not math.isfinite(value):
-            raise wrong
-        if self.low is not None and value < self.low:
-            raise wrong
-        if self.high is not None and value > self.high:
-            raise wrong
+            return float(value)
         return value
 
+    def _wrong(self, name, value):
+        return ParameterError(f"{name}={value!r}: it takes {self.describe()}")
 
+
+_NUMBERS = {
+    int: re.compile("[+-]?[0-9]{1,18}"),
+    float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"),
+}
+
+
+def _unquoted(text):
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _plain(number):
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+
+SEED = 2**32 - 1  # the largest that every generator takes
 KNOWN = {
-    "seed": Parameter(int, "seed of every random number in the notebook", low=0),
-    "seeds": Parameter(int, "seeds to show, one training each", many=True, low=0),
+    "seed": Parameter(
+        int, "seed of every random number in the notebook", low=0, high=SEED
+    ),
+    "seeds": Parameter(
+        int, "seeds to show, one training each", many=True, low=0, high=SEED
+    ),
     "lambdas": Parameter(
         float, "values of lambda_gl, the weight of the group lasso", many=True, low=0
     ),
@@ -112,7 +150,9 @@ KNOWN = {
     ),
     "train": Parameter(bool, "train the runs that have no record yet"),
     "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),
-    "epochs": Parameter(int, "epochs of training; 0 keeps the recipe's", low=0),
+    "epochs": Parameter(
+        int, "epochs of training; 0 keeps the recipe's", low=0, high=100_000
+    ),
     "workers": Parameter(int, "trainings at the same time", low=1, high=64),
     "steps": Parameter(int, "steps of SGD", low=1, high=10_000_000),
     "lr": Parameter(float, "learning rate", low=0),
@@ -129,7 +169,7 @@ KNOWN = {
 
 def notebooks():
     """Names of all notebooks, in the order of the book."""
-    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    return sorted(path.stem for path in NOTEBOOKS.glob("[!.]*.ipynb"))
 
 
 def find(notebook):
@@ -148,11 +188,19 @@ def find(notebook):
 
 
 def defaults(notebook):
-    """{name: value} as the notebook's cell tagged ``parameters`` assigns them."""
-    cells = json.loads(find(notebook).read_text("utf-8"))["cells"]
-    for cell in cells:
-        if "parameters" in cell["metadata"].get("tags", ()):
-            return _assignments("".join(cell["source"]))
+    """{name: value} as the notebook's cell tagged ``parameters`` assigns them.
+
+    Raises ParameterError if the file is damaged.
+    """
+    path = find(notebook)
+    try:
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            if "parameters" in cell["metadata"].get("tags", ()):
+                return _assignments("".join(cell["source"]))
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        raise ParameterError(
+            f"{path} is damaged ({error}): take it from the repository anew"
+        ) from None
     return {}
 
 

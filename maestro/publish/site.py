@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..paths import ROOT
 from ..results import records
-from ..system import cores
+from ..system import cores, require_writable
 from . import notebooks, parameters
 
 PAGES = ("_config.yml", "_toc.yml", "book")
@@ -31,12 +31,16 @@ def build(jobs=2, root=ROOT):
     """Run every notebook, ``jobs`` at a time, build the site, return its index.html.
 
     ``root`` holds ``_config.yml``, ``_toc.yml``, ``book/`` and ``notebooks/``.
-    Raises BookError if a notebook fails or the site has a warning.
+    Raises ValueError on ``jobs`` that is no count, DiskError if the folder for it all
+    cannot be written, BookError if a notebook fails or the site has a warning.
     """
+    if type(jobs) is not int or jobs < 1:
+        raise ValueError(f"jobs={jobs!r}: it takes an integer >= 1")
     work = Path(root) / "_build"
     source, site = work / "source", work / "html"
-    _restore(site)
     _refuse_forgotten(Path(root))
+    require_writable(work)
+    _restore(site)
     _copy_sources(Path(root), source)
     seconds = _run_notebooks(Path(root) / "notebooks", source / "notebooks", jobs)
     generated = source / "book" / "generated"
@@ -58,7 +62,7 @@ def build(jobs=2, root=ROOT):
 def _refuse_forgotten(root):
     """Every notebook has its place in the book's table of contents."""
     contents = (root / "_toc.yml").read_text("utf-8")
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
+    for path in sorted((root / "notebooks").glob("[!.]*.ipynb")):
         if f"notebooks/{path.stem}\n" not in contents + "\n":
             raise BookError(f"notebooks/{path.name} is not in _toc.yml")
 
@@ -79,9 +83,9 @@ def _run_notebooks(folder, out, jobs):
     """
     from tqdm import tqdm
 
-    waiting = sorted(folder.glob("*.ipynb"))
+    waiting = sorted(folder.glob("[!.]*.ipynb"))
     running, seconds = {}, {}
-    share = str(max(1, cores() // max(1, jobs)))
+    share = str(max(1, cores() // jobs))
     env = (
         os.environ
         | notebooks.this_kernel(out.parent.parent)
@@ -92,7 +96,7 @@ def _run_notebooks(folder, out, jobs):
     )
     try:
         while waiting or running:
-            while waiting and len(running) < max(1, jobs):
+            while waiting and len(running) < jobs:
                 path = waiting.pop(0)
                 running[path.stem] = (
                     notebooks.start(path, out / path.name, env),

@@ -41,9 +41,19 @@ FORMS = ("inference", "folded")  # merged, and with batch norm folded into convo
 
 
 def load(device, folder=FOLDER):
-    """What was measured on "cpu" or "cuda"; None if nothing was."""
+    """What was measured on "cpu" or "cuda"; None if nothing was.
+
+    Raises ValueError, naming the file, if it is damaged.
+    """
     path = folder / f"{device}.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): take it from the repository anew"
+        ) from None
 
 
 def ran_on(measurement):

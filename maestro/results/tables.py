@@ -32,8 +32,18 @@ def paper_table(number, section=None):
     """The paper's table as printed (data/paper), empty cells as nan.
 
     section: of Tables 4 and 15, the rows under this heading, and the dense one's.
+    Raises ValueError on a table that is not there, naming those that are, or damaged.
     """
-    table = pd.read_csv(PAPER / f"table{number}.csv")
+    path = PAPER / f"table{number}.csv"
+    if not path.is_file():
+        there = sorted(int(p.stem[5:]) for p in PAPER.glob("table*.csv"))
+        raise ValueError(f"number={number!r}: it is one of {there}")
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): take it from the repository anew"
+        ) from None
     if section is None:
         return table
     if section not in set(table.section):

@@ -12,7 +12,13 @@ from ..paths import ROOT
 
 
 def pick_device(device):
-    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU."""
+    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU.
+
+    Raises ValueError on what PyTorch does not know or this machine does not have.
+    """
+    wrong = ValueError(f"device={device!r}; it is auto, cpu, cuda, cuda:1 or mps")
+    if not isinstance(device, str | torch.device):
+        raise wrong
     if device == "auto":
         device = "cpu"
         if torch.backends.mps.is_available():
@@ -22,11 +28,16 @@ def pick_device(device):
     try:
         device = torch.device(device)
     except RuntimeError:
-        raise ValueError(
-            f"device={device!r}; it is auto, or one of PyTorch's: cpu, cuda, mps"
-        ) from None
+        raise wrong from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise wrong
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device=mps, but PyTorch finds no GPU of Apple's; use cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise ValueError(f"device={str(device)}, but there are {there} CUDA devices")
     return device
 
 
