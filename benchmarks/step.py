@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 import maestro
 from maestro import methods
-from maestro.training.optimizers import make_optimizer
+from maestro.training.optimizers import make_optimizer, parameter_groups
 from maestro.training.replay import Replay
 
 PARTS = ("linear maps", "normalisation", "optimiser", "lasso", "rest")
@@ -23,7 +23,7 @@ class Step:
     """What training does with one batch, over and over; LoD if ``net`` is factorised.
 
     batch: (inputs, targets). recorder: what records the step to replay it, as
-    `maestro.training.Training` takes it.
+    `maestro.training.loop.Training` takes it.
     """
 
     def __init__(self, net, subject, batch, recorder=None):
@@ -33,9 +33,8 @@ class Step:
         if maestro.low_rank_layers(net):
             self.method = methods.Maestro(lambda_gl=1e-5)
             self.method.sampler = maestro.RankSampler(net)
-        self.optimizer = make_optimizer(
-            net.parameters(), subject.recipe, replayed=recorder is not None
-        )
+        groups = parameter_groups(net, subject.recipe)
+        self.optimizer = make_optimizer(groups, subject.recipe, recorder is not None)
         self.replay = Replay(self.descend, recorder) if recorder else None
         if recorder:
             self.method.fix_shapes()
@@ -45,11 +44,11 @@ class Step:
         (self.replay or self.descend)(self.batch)
 
     def descend(self, batch):
-        with self.method.step():
+        with self.method.active(training=True):
             loss = self.loss(batch)
             loss.backward()
         with record_function("lasso"):
-            self.method.penalise(self.net)
+            self.method.after_backward(self.net)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()

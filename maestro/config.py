@@ -43,28 +43,28 @@ class Recipe:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
-            _integer(name, getattr(self, name), low=1)
+            integer(name, getattr(self, name), low=1)
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}; it is one of {', '.join(known)}"
                 )
-        _integer("warmup", self.warmup, low=int(self.schedule == "inverse_sqrt"))
+        integer("warmup", self.warmup, low=int(self.schedule == "inverse_sqrt"))
         for name in ("lr", "momentum", "weight_decay", "lr_decay", "adam_eps", "clip"):
             # a float, so that 1 and 1.0 are one run
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
+            object.__setattr__(self, name, number(name, getattr(self, name)))
         if type(self.decay_vectors) is not bool:
             raise ValueError(
                 f"decay_vectors={self.decay_vectors!r}: it takes true or false"
             )
         if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
             raise ValueError(f"betas={self.betas!r}: it takes two numbers")
-        betas = tuple(_number("betas", beta) for beta in self.betas)
+        betas = tuple(number("betas", beta) for beta in self.betas)
         object.__setattr__(self, "betas", betas)
         if not isinstance(self.milestones, list | tuple):
             raise ValueError(f"milestones={self.milestones!r}: it takes a list")
         for milestone in self.milestones:
-            _integer("milestones", milestone, low=1)
+            integer("milestones", milestone, low=1)
         object.__setattr__(self, "milestones", tuple(self.milestones))
 
 
@@ -91,7 +91,7 @@ class RunConfig:
             value = getattr(self, name)
             if type(value) is not str:
                 raise ValueError(f"{name}={value!r}: it takes text")
-        _integer("seed", self.seed, low=0)
+        integer("seed", self.seed, low=0)
         for name in ("options", "size"):
             given = getattr(self, name)
             try:  # a copy as JSON keeps it, so that a record gives the same value back
@@ -123,16 +123,19 @@ class RunConfig:
             raise ValueError(f"not a run's configuration: {error}") from None
 
 
-def _number(name, value):
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
+def number(name, value):
+    """``value`` as a float, so that 1 and 1.0 are one; ValueError unless 0 <= value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf"):
         raise ValueError(f"{name}={value!r}: it takes a number >= 0")
     return float(value)
 
 
-def _integer(name, value, low):
+def integer(name, value, low):
+    """``value`` if it is an integer >= ``low``; else ValueError."""
     if type(value) is not int or value < low:
         raise ValueError(f"{name}={value!r}: it takes an integer >= {low}")
+    return value
 
 
 def _told(value):

@@ -51,7 +51,7 @@ import torch
 from maestro import datasets
 from maestro.campaign import experiments, process
 from maestro.results import records
-from maestro.training import loop
+from maestro.training import checkpoints
 from maestro.__main__ import main
 from maestro.config import RunConfig
 from tasks import TASKS
@@ -59,7 +59,7 @@ from tasks import TASKS
 torch.set_num_threads(1)
 folder, given, happens = Path(sys.argv[1]), *sys.argv[2:]
 records.RUNS = folder / "runs"
-loop.CACHE = folder
+checkpoints.CACHE = folder
 datasets.TASKS |= TASKS
 configs = [RunConfig.from_dict(c) for c in json.loads(given)]
 experiments.every_run = lambda: configs

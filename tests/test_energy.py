@@ -81,3 +81,30 @@ def test_a_machine_without_the_library_gives_none(card, monkeypatch):
 
     monkeypatch.setattr(energy, "_nvml", missing)
     assert energy.joules(CUDA) is None
+
+
+def test_the_meter_keeps_training_evaluation_and_the_rest_apart(monkeypatch):
+    clock, counter = iter([0, 2, 7, 10, 11.0]), iter([5.0, 8.0, 9.0, 1.0])
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(energy, "joules", lambda device: next(counter))
+    meter = energy.Meter(torch.device("cpu"))
+    meter.start()
+    meter.read("training")  # 2 s, then a checkpoint is written for 5 s
+    state = meter.state_dict()  # 3 J
+    meter.start()
+    meter.read("training")
+    meter.read("evaluation")
+    assert meter.figures() == {"seconds": 5, "evaluation_seconds": 1, "joules": 4}
+    resumed = energy.Meter(torch.device("cpu"))
+    resumed.load_state_dict(state)
+    assert resumed.seconds == {"training": 2, "evaluation": 0} and resumed.joules == 3
+
+
+def test_a_counter_that_starts_anew_takes_nothing_away(monkeypatch):
+    counter = iter([50.0, 2.0, 5.0])
+    monkeypatch.setattr(energy, "joules", lambda device: next(counter))
+    meter = energy.Meter(torch.device("cpu"))
+    meter.start()
+    meter.read_energy()
+    meter.read_energy()
+    assert meter.joules == 3

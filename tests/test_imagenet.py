@@ -164,7 +164,7 @@ def test_it_trains_and_resumes_through_the_loop(tree):
     again.load_state_dict(taken[0])
     again.run_epoch()
     for name in ("train_loss", "test_loss", "test_accuracy"):
-        assert again.history[0][name] == straight.history[0][name]
+        assert again.history.lines[0][name] == straight.history.lines[0][name]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -48,10 +48,10 @@ def test_steps_of_maestro_are_those_of_the_plain_implementation(ranks):
     ]
     for _ in range(12):  # of which each cuts some layer
         method.draw()
-        with method.step():
+        with method.active(training=True):
             loss = F.cross_entropy(net(x), y)
             loss.backward()
-        method.penalise(net)
+        method.after_backward(net)
         expected = F.cross_entropy(plain.outputs(dense, by_the_book, method.cut, x), y)
         (expected + LAMBDA * plain.penalty(by_the_book)).backward()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
@@ -80,7 +80,7 @@ def test_a_proximal_step_is_as_long_as_the_lassos_way():
         for _ in range(300):
             for p in net.parameters():
                 p.grad = torch.zeros_like(p)
-            method.penalise(net)
+            method.after_backward(net)
             optimizer.step()
             method.after_step(net, optimizer)
         ends.append(net[5].U.detach())
@@ -99,7 +99,7 @@ def test_proximal_steps_take_sgd():
 def test_without_lambda_nothing_is_added():
     net = maestro.factorize(network())
     for method in (methods.Dense(), methods.Maestro(lambda_gl=0.0)):
-        method.penalise(net)
+        method.after_backward(net)
         assert all(p.grad is None for p in net.parameters())
 
 
@@ -107,6 +107,6 @@ def test_masked_columns_stay_under_the_lasso():
     net = maestro.factorize(network())
     for layer in low_rank_layers(net).values():
         layer.columns = 1
-    methods.Masked(lambda_gl=0.1).penalise(net)
+    methods.Masked(lambda_gl=0.1).after_backward(net)
     for layer in low_rank_layers(net).values():
         assert layer.U.grad.all() and layer.V.grad.any(0).all()

@@ -9,6 +9,20 @@ from maestro.models import LeNet
 from maestro.training import optimizers
 
 
+def make(net, recipe, replayed=False):
+    groups = optimizers.parameter_groups(net, recipe)
+    return optimizers.make_optimizer(groups, recipe, replayed)
+
+
+def test_a_groups_scale_multiplies_the_rate():
+    net, recipe = LeNet(), Recipe(1, 1, lr=0.1)
+    slow, fast = net.conv1.parameters(), net.conv2.parameters()
+    groups = [{"params": list(slow)}, {"params": list(fast), "lr_scale": 64.0}]
+    made = optimizers.make_optimizer(groups, recipe)
+    optimizers.set_lr(made, 0.5)
+    assert [group["lr"] for group in made.param_groups] == [0.5, 32.0]
+
+
 def test_the_rate_falls_at_the_milestones():
     recipe = Recipe(5, 150, lr=0.1, milestones=(1, 3), lr_decay=0.5)
     rates = [optimizers.lr_at(recipe, epoch) for epoch in range(5)]
@@ -18,7 +32,7 @@ def test_the_rate_falls_at_the_milestones():
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_replayed_step_reads_a_rate_that_keeps_its_place(optimizer):
     recipe = Recipe(1, 1, lr=0.1, optimizer=optimizer, decay_vectors=False)
-    made = optimizers.make_optimizer(LeNet().parameters(), recipe, replayed=True)
+    made = make(LeNet(), recipe, replayed=True)
     places = [group["lr"] for group in made.param_groups]
     optimizers.set_lr(made, 0.25)
     assert [group["lr"] for group in made.param_groups] == places
@@ -28,7 +42,7 @@ def test_a_replayed_step_reads_a_rate_that_keeps_its_place(optimizer):
 
 def test_the_recipe_reaches_the_optimizer():
     recipe = Recipe(1, 1, lr=0.1, momentum=0.8, weight_decay=1e-4)
-    group = optimizers.make_optimizer(LeNet().parameters(), recipe).param_groups[0]
+    group = make(LeNet(), recipe).param_groups[0]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.8, 1e-4)
 
 
@@ -37,4 +51,4 @@ def test_the_recipe_reaches_the_optimizer():
 def test_one_fused_kernel_moves_all_weights(optimizer, factorised):
     net = maestro.factorize(LeNet()) if factorised else LeNet()
     recipe = Recipe(1, 1, lr=0.1, optimizer=optimizer)
-    assert optimizers.make_optimizer(net.parameters(), recipe).defaults["fused"]
+    assert make(net, recipe).defaults["fused"]

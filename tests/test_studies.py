@@ -13,7 +13,8 @@ from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
 from maestro.deploy import studies
 from maestro.results import records
-from maestro.training.loop import Training, fit, weights_path
+from maestro.training.checkpoints import weights_path
+from maestro.training.loop import Training, fit
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
     assert (point["params"], point["macs"]) == (donors["params"], donors["macs"])
 
     net = Training(whole)
-    net.model.load_state_dict(torch.load(weights_path(whole), weights_only=True))
+    net.restore_network(torch.load(weights_path(whole), weights_only=True))
     lowrank.truncate(net.model, records.find([donor])[donor.id]["ranks"][-1][1])
     assert point["test_accuracy"] == net.evaluate()["test_accuracy"]
 
@@ -138,7 +139,7 @@ def test_bleu_of_both_searches_with_the_signature(translated, monkeypatch):
 
     def perfect(model, beam):
         asked.append(beam)
-        weights = torch.load(weights_path(config), weights_only=True)
+        weights = torch.load(weights_path(config), weights_only=True)["model"]
         for name, value in model.state_dict().items():
             assert torch.equal(value, weights[name])
         return task.references if beam > 1 else ["w1"] * len(task.references)

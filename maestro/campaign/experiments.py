@@ -274,6 +274,36 @@ def _grid(
     ]
 
 
+# Pufferfish leaves these dense (design of its authors; App. B of Wang et al. 2021)
+PUFFERFISH_SKIPS = {
+    "lenet": ["conv1", "fc3"],
+    "resnet18": ["conv1", "layer1.0", "*.shortcut", "fc"],
+    "vgg19": [f"features.{i}" for i in (0, 3, 7, 10, 14, 17, 20, 23, 27)],
+    "resnet50": BUT_LAST_STAGE,
+    "transformer": ["encoder.0", "decoder.0", "output"],
+}
+WARM_UP = 80 / 300  # the part of a training that is dense
+
+
+def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25):
+    """Pufferfish on ``model``, after 80 epochs of 300 or that part of shorter ones."""
+    scales = {"lenet": {"paper": LENET}, "resnet18": RESNET18, "vgg19": VGG19}
+    scales |= {"resnet50": RESNET50, "transformer": TRANSFORMER}
+    task, recipe, _, _, size, _ = scales[model][scale]
+    skip = PUFFERFISH_SKIPS[model]
+    if model == "vgg19":
+        skip = [*skip, "classifier"]
+    options = {
+        "warm_up": round(WARM_UP * recipe.epochs),
+        "rank_ratio": rank_ratio,
+        "skip": skip,
+    }
+    return [
+        RunConfig(task, model, "pufferfish", recipe, options, seed, scale, size)
+        for seed in seeds
+    ]
+
+
 FIRST_ROWS = 4  # the dense network and three lambda_gl
 EXPERIMENTS = {
     "table 11": lenet_mnist,
@@ -293,6 +323,8 @@ EXPERIMENTS = {
     "table 11, masked, batch 128": lambda: lenet_mnist_masked(batch_size=128),
     "table 11, proximal": lenet_mnist_proximal,
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
+    "pufferfish, lenet": lambda: pufferfish("lenet"),
+    "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
 }
 
 

@@ -22,7 +22,8 @@ from typing import NamedTuple
 from ..results import records
 from ..system import writing
 from ..training.distributed import ALONE
-from ..training.loop import Interrupted, epochs_done, fit, lock_path
+from ..training.checkpoints import epochs_done, lock_path
+from ..training.loop import Interrupted, fit
 from .progress import describe, result
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -80,7 +81,7 @@ def train(config, device, folder, note, stop, group=ALONE, eager=False):
 
         def report(training):
             nonlocal told
-            last = training.history[-1]
+            last = training.history.lines[-1]
             words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
             note(Epoch(config, words, training.epoch - told, last["seconds"]))
             told = training.epoch

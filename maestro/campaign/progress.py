@@ -4,7 +4,7 @@ import statistics
 
 from ..config import RunConfig
 from ..results import records
-from ..training.loop import epochs_done
+from ..training.checkpoints import epochs_done
 from ..training.machine import device_name, pick_device
 
 

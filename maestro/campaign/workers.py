@@ -17,7 +17,8 @@ from .. import datasets
 from ..results import records
 from ..system import cores, require_writable
 from ..training.distributed import ALONE
-from ..training.loop import Interrupted, checkpoint_path, weights_path
+from ..training.checkpoints import checkpoint_path, weights_path
+from ..training.loop import Interrupted
 from ..training.machine import pick_device
 from .process import SIGNALS, Worker, over, train
 from .progress import Pace, bar, describe, result

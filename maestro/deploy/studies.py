@@ -16,8 +16,9 @@ from ..campaign.process import claim
 from ..datasets.translation import bleu
 from ..lowrank import truncate
 from ..results import records
+from ..training.checkpoints import weights_path
 from ..training.distributed import ALONE
-from ..training.loop import Training, weights_path
+from ..training.loop import Training
 
 
 def train_and_study(
@@ -79,7 +80,7 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
         points[donor.id] = {
             "lambda_gl": donor.options["lambda_gl"],
             "test_accuracy": training.evaluate()["test_accuracy"],
-            **training.method.footprint(kept)._asdict(),
+            **training.method.costs.footprint(kept, merged=True)._asdict(),
         }
     return points
 
@@ -110,7 +111,7 @@ def _trained(config, device):
     training, path = Training(config, device), weights_path(config)
     try:
         weights = torch.load(path, training.device, weights_only=True)
-        training.model.load_state_dict(weights)
+        training.restore_network(weights)
     except Exception as error:  # damage shows as almost any of them
         why = (str(error) or repr(error)).splitlines()[0]
         raise RuntimeError(

@@ -9,13 +9,30 @@ import inspect
 from .dense import Dense
 from .maestro import Maestro
 from .masked import Masked
+from .method import Change, Method, Phase, Size
 from .proximal import Proximal
+from .pufferfish import Pufferfish
+
+__all__ = [
+    "METHODS",
+    "Change",
+    "Dense",
+    "Maestro",
+    "Masked",
+    "Method",
+    "Phase",
+    "Proximal",
+    "Pufferfish",
+    "Size",
+    "make",
+]
 
 METHODS = {
     "dense": Dense,
     "maestro": Maestro,
     "masked": Masked,
     "proximal": Proximal,
+    "pufferfish": Pufferfish,
 }
 
 

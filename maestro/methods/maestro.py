@@ -1,5 +1,6 @@
 """Maestro: LoD sampling, hierarchical group lasso, progressive shrinking (Alg. 1)."""
 
+from ..config import number
 from ..lowrank import (
     Masks,
     RankSampler,
@@ -9,11 +10,10 @@ from ..lowrank import (
     ranks,
     shrink,
 )
-from ..lowrank.counting import costs
-from .dense import Dense
+from .method import Change, Method
 
 
-class Maestro(Dense):
+class Maestro(Method):
     """Algorithm 1.
 
     lambda_gl: weight of the lasso (0 switches it off). eps_ps: the importance at or
@@ -24,17 +24,13 @@ class Maestro(Dense):
     recalibrates = True
 
     def __init__(self, lambda_gl=0.0, eps_ps=1e-7, sampler="pair", skip=()):
-        for name, value in (("lambda_gl", lambda_gl), ("eps_ps", eps_ps)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value < float("inf"):
-                raise ValueError(f"{name}={value!r}: it takes a number >= 0")
-        self.lambda_gl, self.eps_ps = lambda_gl, eps_ps
+        self.lambda_gl = number("lambda_gl", lambda_gl)
+        self.eps_ps = number("eps_ps", eps_ps)
         self.mode, self.skip = sampler, skip
         self.masks = None
 
     def prepare(self, model, example_inputs, generator):
-        model = factorize(model, self.skip)
-        self.costs = costs(model, example_inputs)
+        model = super().prepare(factorize(model, self.skip), example_inputs, generator)
         self.sampler = RankSampler(model, self.mode, generator)
         return model
 
@@ -46,20 +42,29 @@ class Maestro(Dense):
         if self.masks:
             self.masks.send(self.cut)
 
-    def step(self):
+    def active(self, training):
+        if not training:
+            return super().active(training)
         if self.masks:
             return self.masks.in_force()
         return columns_in_use(self.sampler.layers, self.cut)
 
-    def penalise(self, model):
+    def after_backward(self, model):
         if self.lambda_gl:
             add_lasso_gradient(model, self.lambda_gl)
 
     def after_epoch(self, model, optimizer):
-        shrink(model, optimizer, self.eps_ps)
+        before = ranks(model)
+        cut = shrink(model, optimizer, self.eps_ps) != before
+        return Change.RECAPTURE if cut else Change.NOTHING
 
     def ranks(self, model):
         return ranks(model)
+
+    def training_cost(self, model):
+        """Parameters held, and the mean MACs over LoD's draws (Tables 11-15)."""
+        now = self.ranks(model)
+        return self.costs.footprint(now).params, self.costs.training_macs(now)
 
     def state_dict(self):
         return self.sampler.state_dict()

@@ -7,6 +7,7 @@ that was given up can come back. Here for comparison only.
 
 from ..lowrank import importance, low_rank_layers
 from .maestro import Maestro
+from .method import Change
 
 
 class Masked(Maestro):
@@ -15,6 +16,7 @@ class Masked(Maestro):
     def after_epoch(self, model, optimizer):
         for layer in low_rank_layers(model).values():
             layer.columns = int((importance(layer) > self.eps_ps).sum())
+        return Change.NOTHING  # `draw` sends the widths to a recorded step
 
     def ranks(self, model):
         return {name: layer.width for name, layer in low_rank_layers(model).items()}

@@ -18,7 +18,7 @@ class Proximal(Maestro):
     def __init__(self, lambda_gl=0.0, eps_ps=0.0, sampler="pair", skip=()):
         super().__init__(lambda_gl, eps_ps, sampler, skip)
 
-    def penalise(self, model):
+    def after_backward(self, model):
         """Nothing: the lasso has no part in the gradient."""
 
     def after_step(self, model, optimizer):

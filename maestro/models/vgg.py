@@ -19,8 +19,12 @@ class VGG(nn.Sequential):
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
-def vgg19(classes=10, width=64):
-    """VGG-19; ``width`` 64 is the paper's."""
+def vgg19(classes=10, width=64, hidden=()):
+    """VGG-19; ``width`` 64 is the paper's.
+
+    hidden: features of further linear layers before the last one. (512, 512) is the
+    head of Pufferfish, whose 20,560,330 parameters Table 16 prints.
+    """
     layers, inputs = [], 3
     for count, multiple in STAGES:
         for _ in range(count):
@@ -35,5 +39,10 @@ def vgg19(classes=10, width=64):
     net = VGG()
     net.add_module("features", nn.Sequential(*layers))
     net.add_module("flatten", nn.Flatten())
-    net.add_module("classifier", nn.Linear(inputs, classes))
+    head = []
+    for outputs in hidden:
+        head += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+        inputs = outputs
+    last = nn.Linear(inputs, classes)
+    net.add_module("classifier", nn.Sequential(*head, last) if head else last)
     return net

@@ -17,7 +17,8 @@ from ..system import write_whole
 SCHEMA = 1
 FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
 FIELDS += ("final", "best", "ran_on", "data")
-NOT_FINAL = ("lr", "seconds", "joules")  # columns of the history: no final figures
+# columns of the history that are no final figures
+NOT_FINAL = ("lr", "seconds", "evaluation_seconds", "joules")
 STATUSES = ("finished", "diverged")
 SEARCHES = {"greedy": 1, "beam 5": 5}  # of the study "bleu": hypotheses kept
 

@@ -1,4 +1,4 @@
-"""What a device says that it has consumed, in joules, where it says so.
+"""The time that an epoch took, and the energy, where the device reports it.
 
 NVIDIA cards count the energy of the whole card (NVML), Intel and AMD processors that of
 the package (Linux's powercap, which many systems let only root read). Runs that share a
@@ -6,12 +6,63 @@ device see each other's share.
 """
 
 import ctypes
+import time
 from functools import cache
 from pathlib import Path
 
 import torch
 
 POWERCAP = Path("/sys/class/powercap")
+
+
+class Meter:
+    """Seconds and joules of one epoch; training and evaluation apart.
+
+    What lies between a reading and the next `start`, such as writing a checkpoint, is
+    in neither.
+    """
+
+    def __init__(self, device):
+        self.device = device
+        self.seconds = {"training": 0.0, "evaluation": 0.0}
+        self.joules, self.last = 0.0, None  # the counter as last read, None without one
+
+    def start(self):
+        """Start the clock."""
+        self.started = time.perf_counter()
+        if self.last is None:
+            self.last = joules(self.device)
+
+    def read(self, part):
+        """Add the time since `start` or the last reading to ``part``."""
+        now = time.perf_counter()
+        self.seconds[part] += now - self.started
+        self.started = now
+
+    def read_energy(self):
+        """Add the energy since the last reading."""
+        now = joules(self.device)
+        if None not in (now, self.last):
+            self.joules += max(0.0, now - self.last)  # a counter may start anew
+        self.last = now
+
+    def figures(self):
+        """The epoch's columns of the history."""
+        self.read_energy()
+        figures = {
+            "seconds": round(self.seconds["training"], 3),
+            "evaluation_seconds": round(self.seconds["evaluation"], 3),
+        }
+        if self.last is not None:
+            figures["joules"] = round(self.joules, 1)
+        return figures
+
+    def state_dict(self):
+        self.read_energy()
+        return {"seconds": dict(self.seconds), "joules": self.joules}
+
+    def load_state_dict(self, state):
+        self.seconds, self.joules = dict(state["seconds"]), state["joules"]
 
 
 def joules(device):

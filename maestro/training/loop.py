@@ -1,9 +1,9 @@
-"""Algorithm 1's loop, for any method: train, shrink, recalibrate, evaluate, record.
+"""The loop that trains any method: steps, hooks, evaluation, history, checkpoints.
 
 One run is one `Training`. Its state can be written at any step and read back, and the
 run then ends in the same record, bit for bit on one CPU thread: batches are drawn from
-a generator seeded by (seed, epoch), all other randomness is part of the state.
-Several processes can train one run; what that takes is in distributed.py.
+a generator seeded by (seed, epoch), and all other randomness is part of the state.
+Several processes can train one run; distributed.py has what that takes.
 """
 
 import hashlib
@@ -11,24 +11,27 @@ import itertools
 import math
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from .. import datasets, methods
+from ..lowrank.counting import costs
+from ..methods import Change
 from ..models import MODELS
-from ..paths import CACHE
 from ..results import records
-from ..system import write_whole
+from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
-from .energy import joules
+from .energy import Meter
+from .history import History
 from .machine import pick_device, ran_on
-from .optimizers import lr_at, make_optimizer, set_lr
+from .optimizers import lr_at, make_optimizer, parameter_groups, set_lr
 from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
 RECALIBRATION = 200  # batches over which batch norm's statistics are estimated anew
+PLAIN = ("epoch", "step", "steps", "loss_sum", "examples")  # state that is just numbers
 
 
 class Interrupted(Exception):
@@ -38,15 +41,20 @@ class Interrupted(Exception):
 class Training:
     """A run under way: the network, its optimiser, all randomness, and the history.
 
-    config: a RunConfig. task: its data, already on ``device``; loaded if None.
-    group: the processes that share the run. recorder: what records steps to replay
-    them, as `CudaRecorder`; None if every step is run as it is.
+    Args:
+        config: the RunConfig.
+        device: where to train, as `pick_device` takes it.
+        task: its data, already on ``device``; loaded if None.
+        group: the processes that share the run.
+        recorder: what records steps to replay them, as `CudaRecorder`; None if every
+            step is run as it is.
     """
 
     def __init__(self, config, device="cpu", task=None, group=ALONE, recorder=None):
         self.config, self.device = config, pick_device(device)
-        self.group = group
+        self.group, self.recorder = group, recorder
         self.method = methods.make(config)
+        self.phases = self.method.phases(config.recipe)
         if config.model not in MODELS:
             raise ValueError(
                 f"model={config.model!r}; it is one of {', '.join(MODELS)}"
@@ -55,46 +63,72 @@ class Training:
         self.task.rows = group.rows
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
-        model = MODELS[config.model](classes=self.task.classes, **config.size)
-        self.dense = methods.dense.costs(model, self.task.example).footprint({})
-        model = self.method.prepare(model, self.task.example, self.generator)
-        model = group.prepared(model, self.device)
         on_gpu = self.device.type == "cuda"
         if on_gpu:  # the peak is to be this run's, not its process's
             torch.cuda.reset_peak_memory_stats(self.device)
         self.precision = "bfloat16" if on_gpu else "float32"
-        layout = torch.channels_last if on_gpu else torch.contiguous_format
-        self.model = model.to(self.device, memory_format=layout)
-        self.recorder = recorder
+        self.model = self._make_model()
         self.replay = Replay(self._descend, recorder) if recorder else None
-        self._make_optimizer()
         self.epoch = self.step = 0  # epochs finished; steps done in this one
-        self.steps = 0  # since the start
+        self.steps = 0  # of the schedule
         self.losses = []  # of the last steps, each times its examples
-        self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0  # of this epoch
-        self.joules, self.metered = 0.0, None  # of this epoch; the meter as last read
-        self.history, self.ranks = [], [[0, self.method.ranks(model)]]
+        self.loss_sum, self.examples = 0.0, 0  # of this epoch
+        self.meter = Meter(self.device)  # of this epoch
+        self.history = History(self.method.ranks(self.model))
+        self._make_optimizer()
         self._part_dropout()
+
+    def _make_model(self):
+        """The network that the method trains first, on the device."""
+        model = MODELS[self.config.model](classes=self.task.classes, **self.config.size)
+        self.dense = costs(model, self.task.example).footprint({})
+        model = self.method.prepare(model, self.task.example, self.generator)
+        return self._placed(self.group.prepared(model, self.device))
+
+    def _placed(self, model):
+        on_gpu = self.device.type == "cuda"
+        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        return model.to(self.device, memory_format=layout)
+
+    # ------------------------------------------------------------ where it stands
+
+    @property
+    def epochs(self):
+        """How many epochs all phases train together."""
+        return sum(phase.epochs for phase in self.phases)
 
     @property
     def finished(self):
-        return self.epoch == self.config.recipe.epochs or self.diverged
+        return self.epoch == self.epochs or self.history.diverged
 
     @property
-    def diverged(self):
-        last = self.history[-1] if self.history else {}
-        return not all(math.isfinite(value) for value in last.values())
+    def phase(self):
+        """The phase of the epoch under way, and how many of its epochs are done."""
+        done = self.epoch
+        for phase in self.phases:
+            if done < phase.epochs:
+                break
+            done -= phase.epochs
+        return phase, done
+
+    def lr(self, step):
+        """The schedule's learning rate at its step number ``step``."""
+        phase, done = self.phase
+        return lr_at(phase.recipe, phase.first + done, step)
+
+    # ------------------------------------------------------------ an epoch
 
     def run_epoch(self, after_step=lambda training: None):
         """Train what is left of this epoch, shrink, evaluate, and note it all.
 
         ``after_step`` is called between steps, when the state is consistent.
         """
-        ranks = self.method.ranks(self.model)
-        started = time.perf_counter()
-        self.metered = joules(self.device)
+        self.meter.start()
+        if self.step == 0:
+            self._follow(self.method.before_epoch(self.model, self.optimizer))
+        cost = self.method.training_cost(self.model)
         self.model.train()
-        # for an epoch: then columns are cut
+        # wrapped anew each epoch, because shrinking replaces parameters
         net = self.group.spread(self.model, self.task.example)
         for batch in self._batches():
             self.losses.append(self._train_step(net, batch))
@@ -102,80 +136,112 @@ class Training:
             self.step += 1
             if len(self.losses) == 100:  # seldom: on a GPU it waits for the device
                 self._add_losses()
-            self.seconds += -started + (started := time.perf_counter())
+            self.meter.read("training")
             after_step(self)
+            self.meter.start()
         self._add_losses()
         if math.isfinite(self.loss_sum) and self._weights_are_finite():
-            self._shrink()
+            self._end_epoch()
+        self.meter.read("training")
         tested = self.evaluate()
-        self.seconds += time.perf_counter() - started
-        self._read_meter()
-        self._note(ranks, tested)
+        self.meter.read("evaluation")
+        self._note(cost, tested)
 
     def evaluate(self):
         """The task's figures for the network as it is now, batch norm recalibrated."""
         net = self.group.split(self.model)
-        if self.method.recalibrates:
-            size, batches = self.config.recipe.batch_size, RECALIBRATION
-            if self.device.type == "cuda" and size < 1000:
-                # as many examples; in small batches a GPU would wait for Python
-                size, batches = 1000, math.ceil(batches * size / 1000)
-            with self._autocast():
-                recalibrate(net, self.task, size, batches)
-        self.group.same_buffers(self.model)
-        self.model.eval()
-        with self._autocast():
+        with self._autocast(), self.method.active(training=False):
+            if self.method.recalibrates:
+                self._recalibrate(net)
+            self.group.same_buffers(self.model)
+            self.model.eval()
             return self.task.evaluate(net)
+
+    def _recalibrate(self, net):
+        size, batches = self.phase[0].recipe.batch_size, RECALIBRATION
+        if self.device.type == "cuda" and size < 1000:
+            # as many examples; in small batches a GPU would wait for Python
+            size, batches = 1000, math.ceil(batches * size / 1000)
+        recalibrate(net, self.task, size, batches)
 
     def _batches(self):
         """What is left of this epoch's batches."""
         seed = _seed(self.config.seed, f"order {self.epoch}")
-        return self.task.epoch(self.config.recipe.batch_size, seed, self.step)
+        return self.task.epoch(self.phase[0].recipe.batch_size, seed, self.step)
 
     def _train_step(self, net, batch):
         """One step; returns the loss of its batch, summed over examples."""
-        recipe = self.config.recipe
-        set_lr(self.optimizer, lr_at(recipe, self.epoch, self.steps))
+        set_lr(self.optimizer, self.lr(self.steps))
         self.method.draw()
         self.steps += 1
         return self.replay(batch) if self.replay else self._descend(batch, net)
 
     def _descend(self, batch, net=None):
         """What the device does in a step: it must never have to wait for the host."""
-        net = self.model if net is None else net
-        with self.method.step():
-            with self._autocast():
-                loss, loss_sum = self.task.loss(net, batch)
-            loss.backward()
-        self.method.penalise(self.model)
-        clip = self.config.recipe.clip
-        if clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
-        self.method.after_step(self.model, self.optimizer)
+        loss_sum = self.method.descend(Step(self, net or self.model, batch))
         self.optimizer.zero_grad()
         return loss_sum
 
-    def _make_optimizer(self):
-        parameters, replayed = self.model.parameters(), self.replay is not None
-        self.optimizer = make_optimizer(parameters, self.config.recipe, replayed)
-        self._record_anew()
+    def _end_epoch(self):
+        """Let the method change the network between training and evaluation."""
+        change = self.method.after_epoch(self.model, self.optimizer)
+        phase, done = self.phase
+        if done + 1 == phase.epochs:
+            change |= self.method.after_phase(phase, self.model, self.optimizer)
+        self._follow(change)
 
-    def _record_anew(self):
+    def _note(self, cost, tested):
+        """Close the epoch: its line in the history, and the next phase if it ends."""
+        phase, done = self.phase
+        shipped = self.method.size(self.model)
+        line = {
+            "lr": self.lr(self.steps - 1),
+            "train_loss": self.loss_sum / self.examples,
+            **tested,
+            "params": shipped.params,
+            "macs": shipped.macs,
+            "train_params": cost[0],
+            "train_macs": cost[1],
+            **self.meter.figures(),
+        }
+        self.history.add(line, self.method.ranks(self.model))
+        self.epoch += 1
+        self.step, self.loss_sum, self.examples = 0, 0.0, 0
+        self.meter = Meter(self.device)
+        begins = done + 1 == phase.epochs and not self.finished
+        if begins and self.phase[0].fresh_optimizer:
+            self.steps = 0
+            self._make_optimizer()
+
+    # ------------------------------------------------------------ the optimiser
+
+    def _make_optimizer(self):
+        recipe = self.phase[0].recipe
+        groups = self.method.groups(parameter_groups(self.model, recipe), self.model)
+        self.optimizer = make_optimizer(groups, recipe, self.replay is not None)
+        self._recapture()
+
+    def _recapture(self):
+        """Record the next step anew: shapes or places have changed."""
         if self.replay:
             self.method.fix_shapes()
             self.replay.forget()
 
-    def _shrink(self):
-        shapes = [p.shape for p in self.model.parameters()]
-        self.method.after_epoch(self.model, self.optimizer)
-        if shapes != [p.shape for p in self.model.parameters()]:
-            self._record_anew()
+    def _follow(self, change):
+        """Do what a hook's `Change` asks for."""
+        if Change.NEW_OPTIMIZER in change:
+            self.steps = 0
+            self._make_optimizer()
+        elif Change.RECAPTURE in change:
+            self._recapture()
+
+    # ------------------------------------------------------------ small things
 
     def _part_dropout(self):
         """The first process draws as one alone would, each further one otherwise."""
         if not self.group.main:
-            purpose = f"process {self.group.rank}, step {self.steps}"
+            where = f"epoch {self.epoch}, step {self.step}"
+            purpose = f"process {self.group.rank}, {where}"
             torch.manual_seed(_seed(self.config.seed, purpose))
 
     def _autocast(self):
@@ -187,50 +253,31 @@ class Training:
             self.loss_sum += torch.stack(self.losses).sum(dtype=torch.float64).item()
             self.losses.clear()
 
-    def _read_meter(self):
-        """Add up the energy since the last reading, where the device tells it."""
-        now = joules(self.device)
-        if None not in (now, self.metered):
-            self.joules += max(0.0, now - self.metered)  # a counter may start anew
-        self.metered = now
-
     @torch.no_grad()
     def _weights_are_finite(self):
         """And their squares, so that a product of two norms, the importance, is too."""
         sums = [p.square().sum() for p in self.model.parameters()]
         return torch.stack(sums).isfinite().all().item()
 
-    def _note(self, ranks, tested):
-        """Close the epoch: its line in the history, and the ranks if they changed."""
-        now = self.method.ranks(self.model)
-        shipped = self.method.footprint(now)
-        train_params, train_macs = self.method.training_cost(ranks)
-        self.history.append(
-            {
-                "lr": lr_at(self.config.recipe, self.epoch, self.steps - 1),
-                "train_loss": self.loss_sum / self.examples,
-                **tested,
-                "params": shipped.params,
-                "macs": shipped.macs,
-                "train_params": train_params,
-                "train_macs": train_macs,
-                "seconds": round(self.seconds, 3),
-                **({} if self.metered is None else {"joules": round(self.joules, 1)}),
-            }
-        )
-        self.epoch += 1
-        if now != self.ranks[-1][1]:
-            self.ranks.append([self.epoch, now])
-        self.step, self.loss_sum, self.examples = 0, 0.0, 0
-        self.seconds = self.joules = 0.0
+    # ------------------------------------------------------------ saved and recorded
+
+    def network_state(self):
+        """The network alone, as `restore_network` takes it."""
+        return {"model": self.model.state_dict(), "method": self.method.state_dict()}
+
+    def restore_network(self, state):
+        """Take the network of a `state_dict` or `network_state`, its ranks included."""
+        model = self.method.restore_shapes(self.model, state["method"])
+        self.model = self._placed(model)
+        self.model.load_state_dict(state["model"])
+        self.method.load_state_dict(state["method"])
 
     def state_dict(self):
         """All that `load_state_dict` of a new Training needs to go on from here."""
-        self._read_meter()
-        state = {name: getattr(self, name) for name in _PLAIN}
+        state = self.network_state() | {name: getattr(self, name) for name in PLAIN}
         state["config"] = self.config.to_dict()
         state["losses"] = [loss.cpu() for loss in self.losses]
-        for name in ("model", "optimizer", "method"):
+        for name in ("optimizer", "history", "meter"):
             state[name] = getattr(self, name).state_dict()
         state["generators"] = {
             "method": self.generator.get_state(),
@@ -244,68 +291,70 @@ class Training:
         """Go on where ``state`` was taken. ValueError if it is of another run."""
         if state["config"] != self.config.to_dict():
             raise ValueError("this checkpoint is of another configuration")
-        self.model.load_state_dict(state["model"])  # takes the checkpoint's ranks
-        self._make_optimizer()
-        # how it steps is this device's, whatever wrote the checkpoint
-        groups = self.optimizer.param_groups
-        own = [{k: v for k, v in g.items() if k != "params"} for g in groups]
-        told = state["optimizer"]["param_groups"]
-        groups = [there | here for there, here in zip(told, own, strict=True)]
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
-        self.method.load_state_dict(state["method"])
-        for name in _PLAIN:
+        for name in PLAIN:
             setattr(self, name, state[name])
         self.losses = [loss.to(self.device) for loss in state["losses"]]
+        self.restore_network(state)
+        self._make_optimizer()
+        self._load_optimizer(state["optimizer"])
+        self.history.load_state_dict(state["history"])
+        self.meter.load_state_dict(state["meter"])
         self.generator.set_state(state["generators"]["method"])
         torch.set_rng_state(state["generators"]["torch"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:
             torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
         self._part_dropout()
 
+    def _load_optimizer(self, state):
+        """Take the saved state, but step as this device does, whichever saved it."""
+        groups = [
+            saved | {key: value for key, value in current.items() if key != "params"}
+            for saved, current in zip(
+                state["param_groups"], self.optimizer.param_groups, strict=True
+            )
+        ]
+        self.optimizer.load_state_dict(state | {"param_groups": groups})
+
     def record(self):
         """The run's record, a dict that `records.save` takes."""
-        history = {
-            name: [line[name] for line in self.history] for name in _columns(self)
-        }
-        final = {name: column[-1] for name, column in history.items()}
-        for name in records.NOT_FINAL:
-            final.pop(name, None)
-        best = max(history["test_accuracy"], default=None)
-        if self.diverged:  # JSON has no nan
-            history = {k: [_finite(v) for v in column] for k, column in history.items()}
-            final = {k: _finite(v) for k, v in final.items()}
+        counted, seconds = self.method.costs, self.history.columns()["seconds"]
         return {
             "schema": records.SCHEMA,
             "id": self.config.id,
             "config": self.config.to_dict(),
-            "status": "diverged" if self.diverged else "finished",
             "dense": self.dense._asdict(),
-            "fixed": self.method.costs.fixed._asdict(),
-            "maps": {name: list(m) for name, m in self.method.costs.maps.items()},
-            "history": history,
-            "ranks": self.ranks,
-            "final": final,
-            "best": {"test_accuracy": best},
+            "fixed": counted.fixed._asdict(),
+            "maps": {name: list(layer) for name, layer in counted.maps.items()},
+            **self.history.fields(),
             "ran_on": ran_on(self.device, self.precision)
             | self.group.told
             | ({"replayed": True} if self.replay else {})
-            | {"wall_seconds": round(sum(line["seconds"] for line in self.history), 1)},
+            | {"wall_seconds": round(sum(seconds), 1)},
             "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
             "studies": {},
         }
 
 
-_PLAIN = (
-    "epoch",
-    "step",
-    "steps",
-    "loss_sum",
-    "examples",
-    "seconds",
-    "joules",
-    "history",
-    "ranks",
-)
+class Step:
+    """One batch of a `Training`, as a method's `descend` sees it."""
+
+    def __init__(self, training, net, batch):
+        self._training, self._net, self._batch = training, net, batch
+        self.model, self.optimizer = training.model, training.optimizer
+
+    def backward(self):
+        """The batch's forward and backward pass; returns the loss, summed."""
+        with self._training._autocast():
+            loss, loss_sum = self._training.task.loss(self._net, self._batch)
+        loss.backward()
+        return loss_sum
+
+    def update(self):
+        """The optimiser's step, the gradient clipped first if the recipe says so."""
+        clip = self._training.phase[0].recipe.clip
+        if clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.optimizer.step()
 
 
 def fit(
@@ -320,17 +369,24 @@ def fit(
 ):
     """Run ``config``, or go on from its checkpoint; writes and returns the record.
 
-    report: called with the Training after each epoch. stop: called between steps; when
-    it returns true, the checkpoint is written and Interrupted raised. The checkpoint is
-    written at most every CHECKPOINT_SECONDS and removed when the record is safe; the
-    final weights go to `weights_path`, for studies. group: all its processes call this
-    alike; the first one writes, and all stop when one is to. eager: on a GPU, launch
-    every kernel by itself, instead of replaying recorded steps (replay.py).
+    The checkpoint is written at most every CHECKPOINT_SECONDS and removed when the
+    record is safe. The final weights go to `weights_path`, for studies.
+
+    Args:
+        config, device, task: as `Training` takes them.
+        report: called with the Training after each epoch.
+        stop: called between steps; when it returns true, the checkpoint is written and
+            Interrupted raised.
+        folder: where the record goes; data/runs if None.
+        group: all its processes call this alike; the first one writes, and all stop
+            when one is to.
+        eager: on a GPU, launch every kernel by itself, instead of replaying recorded
+            steps (replay.py).
     """
     checkpoint = checkpoint_path(config)
     device = pick_device(device)
-    graphs = device.type == "cuda" and group is ALONE and not eager
-    recorder = CudaRecorder(device) if graphs else None
+    replays = methods.make(config).replayable and group is ALONE and not eager
+    recorder = CudaRecorder(device) if replays and device.type == "cuda" else None
     training = resume(Training(config, device, task, group, recorder), checkpoint)
     saved = time.monotonic()
 
@@ -350,18 +406,18 @@ def fit(
             report(training)
     record = training.record()
     if group.main:
-        save_state(training.model.state_dict(), weights_path(config))
+        save_state(training.network_state(), weights_path(config))
         records.save(record, folder)
         checkpoint.unlink(missing_ok=True)
     return record
 
 
 def resume(training, checkpoint):
-    """The Training to go on with: at ``checkpoint`` if that is there, else as given.
+    """The Training to go on with: at ``checkpoint`` if there is one, else as given.
 
-    A checkpoint that is damaged or of another run is told about and removed; the
-    Training is then a new one, because half of the state may be loaded already. The
-    processes of a group go on together or start anew together.
+    A checkpoint that is damaged or of another run is reported and removed; the Training
+    is then a new one, because half of the state may be loaded already. The processes of
+    a group go on together or start anew together.
     """
     group = training.group
     if not group.any(checkpoint.is_file()):
@@ -385,70 +441,18 @@ def resume(training, checkpoint):
     return Training(config, device, task, group, training.recorder)
 
 
-def save_state(state, path):
-    """torch.save, whole or not at all."""
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
-
-
-def checkpoint_path(config) -> Path:
-    return CACHE / "checkpoints" / f"{config.id}.pt"
-
-
-def epochs_done(config):
-    """How many epochs the run's checkpoint has finished; 0 without a readable one."""
-    try:  # mapped, not read: the weights are not wanted
-        state = torch.load(checkpoint_path(config), mmap=True, weights_only=True)
-        return state["epoch"]
-    except Exception:  # not there, or damaged, which `resume` will tell
-        return 0
-
-
-def weights_path(config) -> Path:
-    return CACHE / "weights" / f"{config.id}.pt"
-
-
-def lock_path(config) -> Path:
-    return CACHE / "locks" / config.id
-
-
 @torch.no_grad()
 def recalibrate(model, task, batch_size, batches=RECALIBRATION):
     """Estimate batch norm's statistics anew, for the network as it is now (Sec. 1.1).
 
-    Training saw networks with a layer cut; evaluation does not. Averages over up to
-    ``batches`` batches of training data. Nothing happens without batch norm.
+    Training saw networks with a layer cut; evaluation does not. The statistics are
+    averages over up to ``batches`` batches of training data. Nothing happens without
+    batch norm.
     """
-    norms = [
-        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-    ]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over all batches
-    model.train()
-    for inputs, _ in itertools.islice(task.epoch(batch_size, seed=0), batches):
-        model(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    update_bn(itertools.islice(task.epoch(batch_size, seed=0), batches), model)
 
 
 def _seed(seed, purpose):
     """A 63-bit seed for one purpose, so that no two streams coincide."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _columns(training):
-    """Of the history, those that every epoch has: not every device tells its energy."""
-    lines = training.history or [{}]
-    return [name for name in lines[0] if all(name in line for line in lines)]
-
-
-def _finite(value):
-    return value if not isinstance(value, float) or math.isfinite(value) else None

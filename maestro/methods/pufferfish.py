@@ -1,0 +1,74 @@
+"""Pufferfish (Wang et al. 2021): dense warm-up, one SVD, then a low-rank network.
+
+The network trains dense for some epochs. Then every layer that is not left dense is
+replaced by the leading columns of the singular value decomposition of its weight,
+W ~ U V^T with U = P sqrt(S) and V = Q sqrt(S), and training goes on: the same schedule,
+a new optimiser. The ranks never change.
+"""
+
+from ..config import integer, number
+from ..lowrank import factorize, low_rank_layers, ranks, truncate
+from .method import Change, Method, Phase
+
+
+class Pufferfish(Method):
+    """Fixed ranks after a dense warm-up.
+
+    Args:
+        warm_up: epochs of dense training; 0 factorises the initialisation.
+        rank_ratio: a layer's rank is this part of min(m, n), rounded down, at least 1.
+        skip: names or patterns of layers left dense.
+    """
+
+    def __init__(self, warm_up=80, rank_ratio=0.25, skip=()):
+        self.warm_up = integer("warm_up", warm_up, low=0)
+        self.rank_ratio = number("rank_ratio", rank_ratio)
+        if not 0 < rank_ratio <= 1:
+            raise ValueError(f"rank_ratio={rank_ratio!r}: it takes a number in (0, 1]")
+        self.skip = skip
+        self.factorised = False
+
+    def phases(self, recipe):
+        if self.warm_up >= recipe.epochs:
+            raise ValueError(
+                f"warm_up={self.warm_up}: it takes fewer than the recipe's "
+                f"{recipe.epochs} epochs"
+            )
+        if not self.warm_up:
+            return [Phase("low rank", recipe)]
+        return [
+            Phase("warm-up", recipe, last=self.warm_up),
+            Phase("low rank", recipe, first=self.warm_up),
+        ]
+
+    def prepare(self, model, example_inputs, generator):
+        model = super().prepare(model, example_inputs, generator)
+        return model if self.warm_up else self._factorise(model)
+
+    def restore_shapes(self, model, state):
+        factorise = state["factorised"] and not self.factorised
+        return self._factorise(model) if factorise else model
+
+    def after_phase(self, phase, model, optimizer):
+        if phase.name != "warm-up":
+            return Change.NOTHING
+        self._factorise(model)
+        return Change.NEW_OPTIMIZER
+
+    def _factorise(self, model):
+        """``model`` with its layers factorised and cut to their ranks."""
+        model = factorize(model, self.skip)
+        wanted = {
+            name: max(1, int(self.rank_ratio * layer.max_rank))
+            for name, layer in low_rank_layers(model).items()
+        }
+        truncate(model, wanted)
+        self.count(model)
+        self.factorised = True
+        return model
+
+    def ranks(self, model):
+        return ranks(model)
+
+    def state_dict(self):
+        return {"factorised": self.factorised}
