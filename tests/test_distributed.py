@@ -162,7 +162,7 @@ def record(done, config):
 
 
 def weights(done, config):
-    return torch.load(done.folder / "weights" / f"{config.id}.pt")
+    return torch.load(done.folder / "weights" / f"{config.id}.pt")["model"]
 
 
 @pytest.mark.parametrize("name", RUNS)
