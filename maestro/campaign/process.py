@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from ..results import records
 from ..system import writing
-from ..training.distributed import ALONE
 from ..training.checkpoints import epochs_done, lock_path
+from ..training.distributed import ALONE
 from ..training.loop import Interrupted, fit
 from .progress import describe, result
 

@@ -16,8 +16,8 @@ from multiprocessing import connection
 from .. import datasets
 from ..results import records
 from ..system import cores, require_writable
-from ..training.distributed import ALONE
 from ..training.checkpoints import checkpoint_path, weights_path
+from ..training.distributed import ALONE
 from ..training.loop import Interrupted
 from ..training.machine import pick_device
 from .process import SIGNALS, Worker, over, train

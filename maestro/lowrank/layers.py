@@ -128,9 +128,7 @@ class LowRank(nn.Module):
         rank = loaded[0][-1] if loaded[0] else self.rank
         # what does not fit is refused below, and must leave the layer as it was
         if rank != self.rank and loaded == [(m, rank), (n, rank)]:
-            self.set_factors(
-                self.U.new_empty(m, rank), self.V.new_empty(n, rank)
-            )
+            self.set_factors(self.U.new_empty(m, rank), self.V.new_empty(n, rank))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
