@@ -1,6 +1,6 @@
 """Energy as the device tells it, and nothing where it does not."""
 
-import ctypes
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -42,44 +42,37 @@ def test_a_counter_that_may_not_be_read_is_none(powercap, monkeypatch):
 
 @pytest.fixture
 def card(monkeypatch):
-    """A library that knows one card, at 12.5 kJ."""
-    asked = SimpleNamespace(uuid=None)
+    """One card, at 12.5 kJ, as nvidia-ml-py shows it."""
 
-    class Library:
-        def nvmlDeviceGetHandleByUUID(self, name, handle):
-            asked.uuid = name
-            return 0
+    class NVMLError(Exception):
+        pass
 
-        def nvmlDeviceGetTotalEnergyConsumption(self, handle, value):
-            ctypes.cast(value, ctypes.POINTER(ctypes.c_ulonglong))[0] = 12_500_000
-            return 0
-
+    library = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID={"GPU-1234-ab": "card"}.__getitem__,
+        nvmlDeviceGetTotalEnergyConsumption={"card": 12_500_000}.__getitem__,
+    )
     one = SimpleNamespace(uuid="1234-ab")
-    monkeypatch.setattr(energy, "_nvml", Library)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: one)
-    return SimpleNamespace(library=Library, asked=asked)
+    return library
 
 
 def test_a_card_is_asked_by_its_identity(card):
     assert energy.joules(CUDA) == 12_500
-    assert card.asked.uuid == b"GPU-1234-ab"
 
 
-def test_a_card_that_does_not_count_gives_none(card, monkeypatch):
-    def unsupported(library, handle, value):
-        return 3
+def test_a_card_that_does_not_count_gives_none(card):
+    def unsupported(handle):
+        raise card.NVMLError("Not Supported")
 
-    monkeypatch.setattr(
-        card.library, "nvmlDeviceGetTotalEnergyConsumption", unsupported
-    )
+    card.nvmlDeviceGetTotalEnergyConsumption = unsupported
     assert energy.joules(CUDA) is None
 
 
 def test_a_machine_without_the_library_gives_none(card, monkeypatch):
-    def missing():
-        raise OSError("libnvidia-ml.so.1: cannot open shared object file")
-
-    monkeypatch.setattr(energy, "_nvml", missing)
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it fails
     assert energy.joules(CUDA) is None
 
 

@@ -5,9 +5,7 @@ the package (Linux's powercap, which many systems let only root read). Runs that
 device see each other's share.
 """
 
-import ctypes
 import time
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -68,31 +66,30 @@ class Meter:
 def joules(device):
     """Joules that torch.device ``device`` has consumed since some moment, or None.
 
-    Only a difference of two readings means something.
+    Only the difference of two readings means something. None where the device has no
+    counter, or the system does not let this process read it.
     """
+    if device.type == "cuda":
+        return _card(device)
     try:
-        return _card(device) if device.type == "cuda" else _processor(device)
-    except OSError:  # no library, no permission
+        return _processor(device)
+    except OSError:  # no permission
         return None
 
 
 def _card(device):
-    handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+    try:
+        import pynvml
+    except ImportError:  # nvidia-ml-py is not a dependency: training does without
+        return None
     # by its identity: CUDA and NVML number the cards differently
-    name = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
-    failed = _nvml().nvmlDeviceGetHandleByUUID(name, ctypes.byref(handle))
-    failed = failed or _nvml().nvmlDeviceGetTotalEnergyConsumption(
-        handle, ctypes.byref(millijoules)
-    )
-    return None if failed else millijoules.value / 1e3
-
-
-@cache
-def _nvml():
-    library = ctypes.CDLL("libnvidia-ml.so.1")
-    if library.nvmlInit_v2():
-        raise OSError("NVML does not start")
-    return library
+    identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    try:
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByUUID(identity)
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1e3
+    except pynvml.NVMLError:  # no library, or a card that does not count
+        return None
 
 
 def _processor(device):
