@@ -24,7 +24,7 @@ from .lowrank import (
     shrink,
     truncate,
 )
-from .lowrank.counting import Footprint, footprint
+from .lowrank.counting import Footprint, costs, footprint
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,7 @@ __all__ = [
     "LowRankConv2d",
     "LowRankLinear",
     "RankSampler",
+    "costs",
     "factorize",
     "footprint",
     "hierarchical_group_lasso",

@@ -1,13 +1,17 @@
 """Parameters and MACs, exact: the paper's numbers, and formulas done by hand."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
 
 import maestro
-from maestro import Footprint, footprint
+from maestro import Footprint, costs, footprint
 from maestro.datasets.torchvision_repair import import_torchvision
-from maestro.lowrank.counting import costs
 from maestro.models import LeNet
 
 IMAGE = torch.zeros(1, 1, 28, 28)
@@ -295,39 +299,349 @@ def test_inputs_that_are_no_tensors():
     assert footprint(Scaled(4, 3), (torch.zeros(2, 4), 2.0)) == (15, 24)
 
 
-# what is not known
+# other people's networks
 
 
-def test_uncounted_modules_are_named():
-    net = nn.Sequential(nn.Linear(4, 4), nn.ModuleList([nn.GRUCell(4, 4)])[0])
-    x = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match="MACs are not known of: 1; `costs`"):
-        footprint(net, x)
-    counted = costs(net, x)
-    assert counted.uncounted == ("1",) and counted.fixed.macs == 32
+def counted_by_torch(net, image):
+    """MACs by PyTorch's own counter, without the products of two activations.
+
+    In the networks below these are all batched products, and nothing else is one.
+    """
+    net, counter = net.to("meta").eval(), FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        net(image.to("meta"))
+    flops = dict(counter.get_flop_counts()["Global"])
+    flops.pop(torch.ops.aten.bmm, None)
+    return sum(flops.values()) // 2
 
 
-def test_an_uncounted_network_has_the_name_of_its_kind():
-    class Own(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Parameter(torch.zeros(2, 3))
+@pytest.mark.parametrize(
+    "name", ["vit_b_16", "swin_t", "swin_v2_t", "convnext_tiny", "mobilenet_v3_small"]
+)
+def test_torchvision(name):
+    """Class tokens, layer scales, tables of positions; weights read, never called."""
+    net, image = without_storage(name), torch.zeros(1, 3, 64, 64)
+    if name == "vit_b_16":
+        image = torch.zeros(1, 3, 224, 224)
+    macs = counted_by_torch(net, image)
+    params = sum(p.numel() for p in net.parameters())
+    assert footprint(net, image) == (params, macs)
+    net = maestro.factorize(net)
+    # where the factors are no smaller than the product, the same network
+    assert footprint(net, image, merged=True) == (params, macs)
+    cost = costs(net, image)
+    assert not cost.uncounted and all(size.positions for size in cost.maps.values())
 
-        def forward(self, x):
-            return x @ self.table
 
-    with pytest.raises(ValueError, match="MACs are not known of: Own;"):
-        footprint(Own(), torch.zeros(1, 2))
-
-
-def test_vit_holds_tables_of_its_own():
+def test_vit():
     net, image = without_storage("vit_b_16"), torch.zeros(1, 3, 224, 224)
-    with pytest.raises(ValueError, match="not known of: VisionTransformer, encoder;"):
-        footprint(net, image)
     tokens, width = 14 * 14 + 1, 768
     layer = tokens * (4 * width**2 + 2 * width * 4 * width)
     macs = 12 * layer + (tokens - 1) * 3 * 16 * 16 * width + width * 1000
-    assert costs(net, image).fixed == (86_567_656, macs)
+    assert footprint(net, image) == (86_567_656, macs)
+
+
+# weights that are read, not called
+
+
+class Reads(nn.Module):
+    """Uses its layers' weights without calling them."""
+
+    def __init__(self, use):
+        super().__init__()
+        self.use = use
+        self.a, self.b = nn.Linear(4, 6, bias=False), nn.Linear(4, 5, bias=False)
+
+    def forward(self, x):
+        return self.use(x, self.a, self.b)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, a, b: (F.linear(x, a.weight), F.linear(x, b.weight)),
+        lambda x, a, b: F.linear(x, torch.cat([a.weight, b.weight])),
+        lambda x, a, b: (x @ a.weight.t().clone(), torch.einsum("bi,oi", x, b.weight)),
+        lambda x, a, b: (a.weight @ x.t(), b(x)),
+        lambda x, a, b: (
+            torch.bmm(a.weight[None].expand(3, 6, 4), x[:, :, None]),
+            b(x),
+        ),
+        lambda x, a, b: (F.linear(x, a.weight * torch.ones(6, 1)), b(x)),
+    ],
+)
+@pytest.mark.parametrize("rank", [4, 2, 0])
+def test_a_weight_that_is_read_counts_as_one_that_is_called(use, rank):
+    x = torch.zeros(3, 4)
+    assert footprint(Reads(use), x) == (44, 3 * 44)
+    net = maestro.factorize(Reads(use))
+    maestro.truncate(net, {"a": rank, "b": rank})
+    assert footprint(net, x) == (rank * 19, 3 * rank * 19)
+    assert costs(net, x).maps == {"a": (6, 4, 3), "b": (5, 4, 3)}
+
+
+@pytest.mark.parametrize("positions", [1, 10**6])
+def test_which_is_multiplied_first_changes_nothing(positions):
+    """With many positions a low-rank layer makes U V^T, with few it uses two maps."""
+    net = maestro.factorize(nn.Linear(64, 64, bias=False))
+    maestro.truncate(net, {"": 48})
+    assert net.product_is_cheaper(positions) == (positions > 1)
+    x = torch.zeros(positions, 64, device="meta")
+    assert footprint(net, x) == (48 * 128, 48 * 128 * positions)
+
+
+@pytest.mark.parametrize(
+    ("use", "named"),
+    [
+        (
+            lambda x, a, b: F.linear(x, a.weight[:3]) + b(x)[:, :3],
+            r"a \(parts of its weight",
+        ),
+        (
+            lambda x, a, b: F.linear(x, b.weight.t() @ a.weight[:5]),
+            "a .*, b .its weight",
+        ),
+        (lambda x, a, b: F.linear(x, a.weight[:5] + b.weight), "a .*, b .its weight"),
+    ],
+)
+def test_low_rank_weights_in_parts_or_mixed_are_refused(use, named):
+    net, x = Reads(use), torch.zeros(3, 4)
+    assert footprint(net, x).params == 44
+    with pytest.raises(ValueError, match=f"no MACs are known for {named}"):
+        footprint(maestro.factorize(net), x)
+
+
+def test_a_network_whose_layers_are_sampled_counts_whole():
+    net = maestro.factorize(LeNet())
+    with maestro.sample(net):
+        assert footprint(net, IMAGE) == Footprint(66_274, 340_316)
+
+
+# products with weights, and others
+
+
+class Own(nn.Module):
+    def __init__(self, use, *shape):
+        super().__init__()
+        self.use, self.table = use, nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, *inputs):
+        return self.use(self.table, *inputs)
+
+
+ROW, BATCH = torch.zeros(4), torch.zeros(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("use", "inputs", "macs"),
+    [
+        (lambda w, x: x @ w.t(), (BATCH,), 6 * 20),
+        (lambda w, x: w @ x.mT, (BATCH,), 6 * 20),
+        (lambda w, x: w @ x, (ROW,), 20),
+        (lambda w, x: w[0] @ x, (ROW,), 4),
+        (lambda w, x: torch.addmv(w[:, 0], w, x), (ROW,), 20),
+        (lambda w, x: torch.baddbmm(x, x, w[:4].expand(2, 4, 4)), (BATCH,), 2 * 3 * 16),
+        (
+            lambda w, x: torch.einsum("bti,btoi->bto", x, w.expand(2, 3, 5, 4)),
+            (BATCH,),
+            120,
+        ),
+        # of several products each
+        (lambda w, x: F.linear(F.linear(x, w), w.t()), (BATCH,), 2 * 6 * 20),
+        (lambda w, x: F.linear(x, w + w @ w.t() @ w), (BATCH,), 2 * 100 + 6 * 20),
+        # two activations, and no weight at all
+        (lambda w, x: x @ x.mT, (BATCH,), 0),
+        (lambda w, x: (w[:3] * x) @ (w[:3] + x).mT, (BATCH,), 0),
+        (lambda w, x: F.scaled_dot_product_attention(x, x, x), (BATCH,), 0),
+        (lambda w, x: x @ torch.ones(4, 9), (BATCH,), 0),
+        (lambda w, x: w.softmax(0) * x[0, 0], (BATCH,), 0),
+        (lambda w, i: F.embedding(i, w), (torch.zeros(7, dtype=torch.long),), 0),
+        # learned queries: their map counts, attention does not
+        (
+            lambda w, x: F.scaled_dot_product_attention(
+                F.linear(w, w[:4]).expand(2, 5, 4), F.linear(x, w[:4]), x
+            ),
+            (BATCH,),
+            (5 + 6) * 16,
+        ),
+    ],
+)
+def test_products(use, inputs, macs):
+    assert footprint(Own(use, 5, 4), inputs) == (20, macs)
+
+
+def test_a_kernel_made_of_weights_by_the_input():
+    """Conditionally parametrised convolutions: mix four kernels, then convolve."""
+
+    def mixed(w, x):
+        kernel = (x.mean((2, 3)) @ w.flatten(1)).view(6, 3, 3, 3)
+        return F.conv2d(x, kernel)
+
+    net, x = Own(mixed, 3, 6, 3, 3, 3), torch.zeros(1, 3, 5, 5)
+    assert footprint(net, x).macs == 3 * 162 + 9 * 162
+
+
+def test_bilinear():
+    x, y = torch.zeros(2, 3), torch.zeros(2, 4)
+    assert footprint(nn.Bilinear(3, 4, 5), (x, y)) == (65, 2 * 60)
+
+
+@pytest.mark.parametrize("kind, gates", [(nn.LSTMCell, 4), (nn.GRUCell, 3)])
+def test_recurrent_cells(kind, gates):
+    weights = gates * 5 * (6 + 5)
+    params = weights + 2 * gates * 5
+    assert footprint(kind(6, 5), torch.zeros(3, 6)) == (params, 3 * weights)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, parametrizations.weight_norm, None]
+)
+def test_weight_norm(norm):
+    net = nn.Sequential(nn.Conv1d(4, 6, 3), nn.Linear(8, 5))
+    for layer in net if norm else ():
+        norm(layer)
+    net(torch.zeros(1, 4, 10))  # then an attribute of the older one has a history
+    gains = 6 + 5 if norm else 0
+    macs = 8 * 72 + 6 * 40
+    assert footprint(net, torch.zeros(1, 4, 10)) == (72 + 6 + 40 + 5 + gains, macs)
+
+
+def test_inference_mode_within_the_network():
+    def inner(w, x):
+        with torch.inference_mode():
+            return F.linear(x, w)
+
+    assert footprint(Own(inner, 5, 4), BATCH).macs == 6 * 20
+
+
+# what a network is called with
+
+
+class Named(nn.Module):
+    """In the manner of a language model: arguments by name, a dataclass out."""
+
+    @dataclass
+    class Output:
+        logits: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids=None, attention_mask=None, scale=1.0):
+        x = self.table(input_ids) * scale
+        if attention_mask is not None and not attention_mask.all():
+            x = x * attention_mask[..., None]
+        return self.Output(self.head(x))
+
+
+IDS = torch.ones(2, 5, dtype=torch.long)
+
+
+@pytest.mark.parametrize("mask", [IDS, IDS - 1, IDS.bool(), None])
+@pytest.mark.parametrize("factorised", [False, True])
+def test_inputs_by_name(mask, factorised):
+    net = maestro.factorize(Named()) if factorised else Named()
+    expected = (36 + 15 + 9 * factorised, 10 * (21 if factorised else 12))
+    assert footprint(net, input_ids=IDS, attention_mask=mask) == expected
+    assert footprint(net, {"input_ids": IDS, "attention_mask": mask}) == expected
+    assert footprint(net, IDS, attention_mask=mask, scale=2.0) == expected
+    assert footprint(net, (IDS, mask)) == expected
+
+
+def test_inputs_in_nested_containers():
+    net = Own(lambda w, batch: F.linear(batch["views"][1], w), 5, 4)
+    assert footprint(net, ({"views": [ROW, BATCH]},)).macs == 6 * 20
+
+
+def test_integers_and_buffers_keep_their_values():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 5)
+            self.register_buffer("ready", torch.tensor(1.0))
+
+        def forward(self, x, lengths):
+            assert self.ready.item()
+            return self.layer(x[:, : int(lengths.max())])
+
+    lengths = torch.tensor([1, 2])
+    assert footprint(Looks(), (BATCH, lengths)).macs == 4 * 20
+    assert footprint(maestro.factorize(Looks()), (BATCH, lengths)).macs == 4 * 36
+
+
+def test_constants_that_the_network_makes():
+    """On the CPU, without asking where its input lies; written to, or moved back."""
+
+    def forward(w, x):
+        out = torch.zeros(2, 3, 5)
+        for t in range(3):
+            out[:, t] = F.linear(x[:, t] + torch.arange(4), w)
+        return (out.to("cpu").mT @ out) @ w
+
+    assert footprint(Own(forward, 5, 4), BATCH).macs == 6 * 20 + 10 * 20
+
+
+# what is not known
+
+
+def test_operators_of_others_are_named():
+    @torch.library.custom_op("maestro_tests::secret", mutates_args=())
+    def secret(
+        x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
+    ) -> torch.Tensor:
+        return (x @ weight.t()) * scale
+
+    secret.register_fake(
+        lambda x, weight, scale: x.new_empty(*x.shape[:-1], len(weight))
+    )
+
+    class Secret(nn.Linear):
+        def forward(self, x):
+            return torch.ops.maestro_tests.secret(x, self.weight, self.bias)
+
+    net = nn.Sequential(nn.Linear(4, 4), Secret(4, 3))
+    message = (
+        "no MACs are known for 1.weight .used by maestro_tests.secret.; maestro.costs"
+    )
+    with pytest.raises(ValueError, match=message):
+        footprint(net, ROW[None])
+    counted = costs(net, ROW[None])
+    assert len(counted.uncounted) == 1 and counted.fixed == (20 + 15, 16)
+
+
+class Decides(nn.Module):
+    def __init__(self, look):
+        super().__init__()
+        self.look = look
+
+    def forward(self, x):
+        return self.look(x)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: x if x.sum() > 0 else -x,
+        lambda x: x * x.max().item(),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.tolist(),
+        lambda x: x.numpy(),
+    ],
+)
+def test_code_that_asks_for_values_is_refused(look):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Decides(look)))
+    message = "Sequential cannot run on shapes alone: .* values of a tensor, in 1.0 "
+    with pytest.raises(ValueError, match=message):
+        footprint(net, ROW[None])
+
+
+def test_inputs_that_do_not_fit_are_the_networks_own_error():
+    with pytest.raises(RuntimeError, match="must have same reduction dim"):
+        footprint(nn.Linear(4, 3), torch.zeros(2, 5))
+    with pytest.raises(TypeError, match="positional argument"):
+        footprint(nn.Linear(4, 3))
 
 
 def test_lazy_weights_have_no_shape():

@@ -1,22 +1,29 @@
 """Parameters and multiply-accumulates (MACs), exact, from one pass without data.
 
 Conventions (they meet the paper's tables): parameters are all trained numbers, shared
-ones once. MACs are those of linear maps, one for each use of each weight; no attention
-products, batch norm, activations, pooling or look-ups. A low-rank layer of rank r
-takes r (m + n) instead of m n, of both.
+ones once. MACs are those of linear maps with weights, one for each use of each weight:
+every matrix product and convolution in which a parameter, or what is computed from
+parameters alone, is a factor. What is not counted: products of two activations (of
+attention, q k^T and the one with v), elementwise work (batch norm, activations, layer
+scales), pooling and look-ups. A low-rank layer of rank r takes r (m + n) instead of
+m n, of both, also where its weight U V^T is multiplied first or read by other code.
 """
 
 import copy
-import inspect
-import math
+import re
+import traceback
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from .factorize import low_rank_layers
-from .layers import LowRank
+from .merging import merge
+from .products import COMPUTED, ProductCounter, tensors
 
 
 class Footprint(NamedTuple):
@@ -26,7 +33,7 @@ class Footprint(NamedTuple):
     macs: int
 
 
-class Map(NamedTuple):
+class LayerSize(NamedTuple):
     """One low-rank layer: W is (m, n), applied to ``positions`` vectors a pass."""
 
     m: int
@@ -38,8 +45,8 @@ class Map(NamedTuple):
 class Costs:
     """What a network costs at any ranks: all of it is arithmetic on this.
 
-    fixed: the part that is not low-rank, biases included. maps: {name: Map}.
-    uncounted: modules with weights whose MACs are not known, by name.
+    fixed: the part that is not low-rank, biases included. maps: {name: LayerSize}.
+    uncounted: what uses weights in a way that has no count, by name.
     """
 
     fixed: Footprint
@@ -77,114 +84,157 @@ class Costs:
         return macs
 
 
-def footprint(net, example_inputs, merged=False):
-    """Footprint of ``net`` for ``example_inputs`` (a tensor, or a tuple of them).
+def footprint(net, example_inputs=(), merged=False, **keywords):
+    """Footprint of ``net``: its parameters, and the MACs of one forward pass.
 
-    Give one example (batch 1) to count the MACs of one. Nothing is computed and no
-    data is needed: the pass runs on shapes alone. ``merged`` as in `Costs.footprint`.
-    Raises ValueError, naming them, if modules with weights cannot be counted.
+    Args:
+        net: any nn.Module, factorised or not.
+        example_inputs, keywords: what the network is called with; see `costs`. Give
+            one example (batch 1) to count the MACs of one.
+        merged: as in `Costs.footprint`.
+    Returns:
+        Footprint(params, macs)
+    Raises:
+        ValueError: some weights are used in a way that has no count (it names them),
+            or the network cannot run on shapes alone.
     """
-    counted = costs(net, example_inputs)
+    counted = costs(net, example_inputs, **keywords)
     if counted.uncounted:
         raise ValueError(
-            "MACs are not known of: " + ", ".join(counted.uncounted) + "; `costs` "
+            f"no MACs are known for {', '.join(counted.uncounted)}; maestro.costs "
             "counts the rest"
         )
     now = {name: layer.rank for name, layer in low_rank_layers(net).items()}
     return counted.footprint(now, merged)
 
 
-def costs(net, example_inputs):
-    """`Costs` of ``net``, by running a copy without storage on the shapes of inputs.
+def costs(net, example_inputs=(), **keywords):
+    """`Costs` of ``net``: what it takes at its ranks, and at any others.
 
-    Raises ValueError if ``net`` has lazy weights, whose shapes are not known yet.
+    A copy of the network without numbers runs on the inputs' shapes; nothing is
+    computed, and ``net`` stays as it is. Integers, booleans and buffers keep their
+    values, because networks look at them (lengths, masks, flags).
+
+    Args:
+        net: any nn.Module, factorised or not.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of inputs by
+            name.
+        keywords: inputs by name, as in ``costs(net, input_ids=ids)``.
+    Returns:
+        Costs
+    Raises:
+        ValueError: the network has lazy weights, whose shapes are not known yet, or
+            its Python code asks for values that depend on the weights or on
+            floating-point inputs.
     """
     lazy = [name for name, p in net.named_parameters() if nn.parameter.is_lazy(p)]
     if lazy:
         raise ValueError(f"no shape before a first forward pass: {', '.join(lazy)}")
-    inputs = example_inputs
-    inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
-    inputs = [x.to("meta") if isinstance(x, torch.Tensor) else x for x in inputs]
-    ghost = copy.deepcopy(net).to("meta").eval()
-    calls, fixed_macs, uncounted = {}, [0], []
-
-    def count(module, args, kwargs, output):
-        if isinstance(module, LowRank):
-            name = names[module]
-            out = output.numel() // len(module.U)
-            calls[name] = calls.get(name, 0) + out
-        else:
-            given = inspect.signature(module.forward).bind(*args, **kwargs).args
-            fixed_macs[0] += _MACS[_kind(module)](module, given, output)
-
-    names = {module: name for name, module in ghost.named_modules()}
-    for module, name in names.items():
-        if isinstance(module, LowRank) or _kind(module):
-            module.register_forward_hook(count, with_kwargs=True)
-        elif _has_weights(module) and not _counted_by_parent(name, ghost):
-            uncounted.append(name or type(module).__name__)
-    with torch.no_grad():
-        ghost(*inputs)
+    args, keywords = _arguments(example_inputs, keywords)
+    ghost = _ghost(net)
+    counter = ProductCounter(dict(ghost.named_parameters()), tensors((args, keywords)))
+    with torch.no_grad(), counter:
+        _run(ghost, args, keywords)
+    sizes = {name: p.numel() for name, p in ghost.named_parameters()}
     layers = low_rank_layers(net)
-    maps = {
-        name: Map(*layer.shape, calls.get(name, 0)) for name, layer in layers.items()
-    }
+    weights = {f"{name}.weight".lstrip("."): name for name in layers}
+    fixed, of_layers, mixed = _share_out(counter.products, sizes, weights)
+    maps, uncounted = {}, []
+    for name, layer in layers.items():
+        m, n = layer.shape
+        positions, rest = divmod(of_layers[name], m * n)
+        maps[name] = LayerSize(m, n, positions)
+        if name in mixed:
+            uncounted.append(f"{name} (its weight is mixed with others)")
+        elif rest:
+            uncounted.append(f"{name} (parts of its weight are used)")
+    for name, operator in counter.unknown.items():
+        uncounted.append(f"{name} (used by {operator})")
     factors = sum(r.U.numel() + r.V.numel() for r in layers.values())
     params = sum(p.numel() for p in net.parameters()) - factors
-    return Costs(Footprint(params, fixed_macs[0]), maps, tuple(uncounted))
+    return Costs(Footprint(params, fixed), maps, tuple(uncounted))
 
 
-def _linear_macs(module, args, output):
-    return output.numel() * module.in_features
+def _arguments(example_inputs, keywords):
+    """(args, keywords) to call the network with; of floating-point, the shapes only."""
+    args = example_inputs
+    if isinstance(args, Mapping):
+        args, keywords = (), dict(args) | keywords
+    elif not isinstance(args, tuple | list):
+        args = (args,)
+    return tree_map_only(torch.Tensor, _shape_of_float, (tuple(args), keywords))
 
 
-def _conv_macs(module, args, output):
-    return output.numel() * math.prod(module.weight.shape[1:])
+def _shape_of_float(x):
+    return x.to("meta") if x.is_floating_point() or x.is_complex() else x
 
 
-def _transposed_conv_macs(module, args, output):
-    return args[0].numel() * math.prod(module.weight.shape[1:])
+def _ghost(net):
+    """A copy of ``net`` whose parameters have shapes only, low-rank layers made dense.
+
+    What a low-rank layer's weight is applied to does not depend on its rank, so the
+    copy stands for the network at any ranks.
+    """
+    memo = {}
+    for module in net.modules():
+        for value in [*module._parameters.values(), *vars(module).values()]:
+            if isinstance(value, nn.Parameter):
+                shape = nn.Parameter(value.detach().to("meta"), value.requires_grad)
+                memo[id(value)] = shape
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().to("meta")
+    ghost = copy.deepcopy(net, memo).eval()
+    for layer in low_rank_layers(ghost).values():
+        layer.columns = None
+        layer.set_factors(
+            *(f.new_empty(len(f), layer.max_rank) for f in layer.factors())
+        )
+    return merge(ghost)
 
 
-def _attention_macs(module, args, output):
-    """The projections of q, k, v and the output, whose layer is read, never called."""
-    query, key, value = args[:3]
-    tokens = [x.numel() // x.shape[-1] for x in (query, key, value)]
-    if module.in_proj_weight is not None:
-        each = [module.embed_dim**2] * 3
-    else:
-        each = [
-            w.numel()
-            for w in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
-        ]
-    inner = sum(t * w for t, w in zip(tokens, each, strict=True))
-    return inner + tokens[0] * module.embed_dim**2
+def _run(ghost, args, keywords):
+    try:
+        ghost(*args, **keywords)
+    except (RuntimeError, TypeError) as error:
+        said = str(error).partition("\n")[0]
+        if not re.search("meta|unallocated", said, re.IGNORECASE):
+            raise  # the network's own error
+        raise ValueError(
+            f"{type(ghost).__name__} cannot run on shapes alone: its code needs the "
+            f"values of a tensor, {_where(error, ghost)} ({said})"
+        ) from error
 
 
-def _recurrent_macs(module, args, output):
-    steps = args[0].data.numel() // module.input_size  # .data: it may be packed
-    return steps * sum(p.numel() for n, p in module.named_parameters() if "weight" in n)
+def _where(error, ghost):
+    """The innermost module of ``ghost`` in the traceback of ``error``, in words."""
+    names = {id(module): name for name, module in ghost.named_modules()}
+    inside = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        inside = names.get(id(frame.f_locals.get("self")), inside)
+    return f"in {inside}" if inside else "in its forward"
 
 
-_MACS = {
-    nn.Linear: _linear_macs,
-    nn.modules.conv._ConvTransposeNd: _transposed_conv_macs,
-    nn.modules.conv._ConvNd: _conv_macs,
-    nn.MultiheadAttention: _attention_macs,
-    nn.RNNBase: _recurrent_macs,
-    nn.Embedding: lambda *_: 0,
-    nn.EmbeddingBag: lambda *_: 0,
-}
+def _share_out(products, sizes, weights):
+    """Whose MACs the products are: (of dense weights, {layer: MACs}, layers unclear).
 
-
-def _kind(module):
-    return next((kind for kind in _MACS if isinstance(module, kind)), None)
-
-
-def _has_weights(module):
-    return any(p is not None and p.ndim >= 2 for p in module._parameters.values())
-
-
-def _counted_by_parent(name, net):
-    parent = net.get_submodule(name.rpartition(".")[0])
-    return isinstance(parent, nn.MultiheadAttention)
+    sizes: {parameter's name: elements}. weights: {weight's name: low-rank layer}.
+    """
+    fixed, of_layers, mixed = 0, Counter(), set()
+    for factors, macs in products:
+        low = [factor for factor in factors if factor.sources & weights.keys()]
+        if not low:
+            fixed += macs
+            continue
+        sources, elements = low[0]
+        whole = sum(sizes.get(name, 0) for name in sources)
+        side_by_side = whole == elements and COMPUTED not in sources
+        if len(low) > 1 or not (side_by_side or len(sources) == 1):
+            mixed |= {weights[n] for f in low for n in f.sources if n in weights}
+            continue
+        for name in sources:
+            share = macs * sizes[name] // whole
+            if name in weights:
+                of_layers[weights[name]] += share
+            else:
+                fixed += share
+    return fixed, of_layers, mixed
