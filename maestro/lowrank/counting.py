@@ -185,10 +185,10 @@ def _ghost(net):
                 memo[id(value)] = value.detach().to("meta")
     ghost = copy.deepcopy(net, memo).eval()
     for layer in low_rank_layers(ghost).values():
+        (m, n), r = layer.shape, layer.max_rank
         layer.columns = None
-        layer.set_factors(
-            *(f.new_empty(len(f), layer.max_rank) for f in layer.factors())
-        )
+        layer.U = nn.Parameter(layer.U.new_empty(m, r))
+        layer.V = nn.Parameter(layer.V.new_empty(n, r))
     return merge(ghost)
 
 
