@@ -3,7 +3,8 @@
 net = maestro.factorize(model)                     # W = U V^T, same function
 with maestro.sample(net):                          # ordered dropout, one step
     loss = task_loss(net(x), y)
-loss = loss + lambda_gl * maestro.hierarchical_group_lasso(net)
+    loss = loss + lambda_gl * maestro.hierarchical_group_lasso(net)
+    loss.backward()                                # inside: checkpoints run net again
 maestro.shrink(net, optimizer, eps_ps=1e-7)        # after each epoch
 maestro.merge(net)                                 # plain PyTorch again
 """

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from numbers import Real
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("steps", "inverse_sqrt")
@@ -125,9 +126,9 @@ class RunConfig:
 
 def number(name, value):
     """``value`` as a float, so that 1 and 1.0 are one; ValueError unless 0 <= value."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not 0 <= value < float("inf"):
-        raise ValueError(f"{name}={value!r}: it takes a number >= 0")
+        raise ValueError(f"{name}={value!r}: it takes a finite number >= 0")
     return float(value)
 
 

@@ -1,5 +1,8 @@
 """The hierarchical group lasso: its value, its closed-form gradient, its zeros."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -66,12 +69,79 @@ def test_gradient_against_finite_differences():
 
 
 class Penalty(nn.Module):
-    def __init__(self, net):
+    def __init__(self, net, penalty=maestro.hierarchical_group_lasso):
         super().__init__()
-        self.net = net
+        self.net, self.penalty = net, penalty
 
     def forward(self):
-        return maestro.hierarchical_group_lasso(self.net)
+        return self.penalty(self.net)
+
+
+def of_factors(net, penalty=maestro.hierarchical_group_lasso):
+    """(the penalty as a function of the factors {name: value}, the factors now)."""
+    named = {n: p.detach() for n, p in Penalty(net).named_parameters() if p.ndim == 2}
+
+    def function(values):
+        return torch.func.functional_call(Penalty(net, penalty), values, ())
+
+    return function, named
+
+
+def test_second_derivatives_against_those_of_the_naive_sum():
+    net = network({"0": 3, "2": 4})
+    used, vectors = factors(net), [torch.randn_like(f) for f in factors(net)]
+
+    def product(penalty):
+        """H v, and the gradient of a function of the gradient's size."""
+        grads = torch.autograd.grad(penalty(net), used, create_graph=True)
+        inner = sum((g * v).sum() for g, v in zip(grads, vectors, strict=True))
+        return torch.autograd.grad(inner + sum(g.square().sum() for g in grads), used)
+
+    pairs = zip(product(maestro.hierarchical_group_lasso), product(naive), strict=True)
+    for one, other in pairs:
+        assert other.any()
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_second_derivatives_against_finite_differences():
+    function, named = of_factors(network({"0": 3, "2": 2, "3": 1}))
+
+    def penalty(*values):
+        return function(dict(zip(named, values, strict=True)))
+
+    values = [value.clone().requires_grad_() for value in named.values()]
+    assert torch.autograd.gradgradcheck(penalty, values)
+
+
+def test_torch_func_differentiates_it():
+    net = network({"0": 2, "2": 3, "3": 1})
+    function, named = of_factors(net)
+    expected = torch.autograd.grad(naive(net), factors(net))
+    got = torch.func.grad(function)(named)
+    for one, other in zip(got.values(), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    forward, backward = (
+        torch.func.hessian(function),
+        torch.func.jacrev(torch.func.jacrev(function)),
+    )
+    naive_one, _ = of_factors(net, naive)
+    expected = torch.func.jacrev(torch.func.jacrev(naive_one))(named)
+    for way in (forward, backward):
+        hessian = way(named)
+        for one in named:
+            for other in named:
+                torch.testing.assert_close(hessian[one][other], expected[one][other])
+
+
+def test_torch_func_maps_it():
+    function, named = of_factors(network({"2": 3}))
+    several = {name: torch.stack([p, 2 * p, -p]) for name, p in named.items()}
+    one = function(named)
+    mapped = torch.func.vmap(function)(several)
+    torch.testing.assert_close(mapped, torch.stack([one, 2 * one, one]))
+    grads = torch.func.vmap(torch.func.grad(function))(several)
+    for name, grad in torch.func.grad(function)(named).items():
+        torch.testing.assert_close(grads[name], torch.stack([grad, grad, -grad]))
 
 
 def test_in_a_loss_it_adds_to_the_gradient():
@@ -124,6 +194,12 @@ def test_finite_at_zero_columns(zero):
         assert factor.grad.isfinite().all() and not factor.grad[:, zero].any()
         # what is not zero is still pulled towards zero
         assert ((factor.grad * factor).sum(0) > 0).equal(factor.detach().any(0))
+    grads = torch.autograd.grad(
+        maestro.hierarchical_group_lasso(net), factors(net), create_graph=True
+    )
+    twice = torch.autograd.grad(sum(g.square().sum() for g in grads), factors(net))
+    for grad in twice:
+        assert grad.isfinite().all() and not grad[:, zero].any()
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-20, 1e-30, 1e-40])
@@ -159,6 +235,68 @@ def test_single_precision():
     expected = naive(net.double())
     assert value.dtype == torch.float32
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_single(dtype):
+    """A float16 ends at 65,504: the squares of these factors would not fit."""
+    net = network({"0": 2})
+    with torch.no_grad():
+        for factor in factors(net):
+            factor *= 60 / factor.abs().max()
+    half = copy.deepcopy(net).to(dtype)
+    same = copy.deepcopy(half).double()
+    value = maestro.hierarchical_group_lasso(half)
+    (0.01 * value).backward()
+    (0.01 * naive(same)).backward()
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), naive(same), rtol=1e-5, atol=0)
+    grads = [factor.grad for factor in factors(half)]
+    half.zero_grad()
+    add_lasso_gradient(half, 0.01)
+    rtol = 2 * torch.finfo(dtype).eps
+    triples = zip(factors(half), grads, factors(same), strict=True)
+    for factor, grad, expected in triples:
+        assert grad.dtype == factor.grad.dtype == dtype
+        for one in (grad, factor.grad):
+            torch.testing.assert_close(
+                one.double(), expected.grad, rtol=rtol, atol=1e-7
+            )
+    for one, other in ((half[2], same[2]), (half[3], same[3])):
+        expected = [other.U[:, b:].norm() * other.V[:, b:].norm() for b in range(3)]
+        values = maestro.importance(one)[:3].double()
+        torch.testing.assert_close(
+            values, torch.stack(expected).detach(), rtol=1e-5, atol=0
+        )
+    assert maestro.shrink(half, eps_ps=0.0) == maestro.ranks(same)
+
+
+WRONG = [-1e-9, float("nan"), float("inf"), None, True, "1", [0.1]]
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_what_is_no_strength_is_refused(value):
+    net = network()
+    before = [factor.detach().clone() for factor in factors(net)]
+    with pytest.raises(
+        ValueError, match=r"lambda_gl=.*: it takes a finite number >= 0"
+    ):
+        add_lasso_gradient(net, value)
+    with pytest.raises(
+        ValueError, match=r"threshold=.*: it takes a finite number >= 0"
+    ):
+        proximal_step(net, value)
+    for factor, same in zip(factors(net), before, strict=True):
+        assert factor.grad is None and torch.equal(factor, same)
+
+
+@pytest.mark.parametrize("value", [0, 1, np.float32(0.5), torch.tensor(0.5)])
+def test_every_kind_of_number_is_a_strength(value):
+    net = network()
+    add_lasso_gradient(net, value)
+    grad = torch.autograd.grad(float(value) * naive(net), net[2].U)[0]
+    torch.testing.assert_close(net[2].U.grad, grad)
+    proximal_step(net, value)
 
 
 def test_without_low_rank_layers_it_is_a_mistake():

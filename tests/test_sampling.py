@@ -1,10 +1,12 @@
 """Ordered dropout for one step: which columns are drawn, and what a draw does."""
 
+import re
 from collections import Counter, OrderedDict
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 import maestro
 from maestro import MODES, RankSampler
@@ -262,12 +264,82 @@ def test_a_resumed_sampler_draws_what_the_first_would_have(mode):
     assert draws(resumed, 12) == expected
 
 
+# masks
+
+
+@pytest.mark.parametrize("mode", ["pair", "independent", "fraction"])
+def test_masks_compute_what_cutting_does(mode):
+    net = maestro.factorize(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)).double())
+    net[1].float()  # each mask is of its layer's kind
+    x = torch.randn(3, 6, dtype=torch.float64)
+    results = []
+    for masks in (False, True):
+        with maestro.sample(net, generator(2), mode, masks=masks) as cut:
+            out = net[1](net[0](x).float())
+            grads = torch.autograd.grad(out.square().sum(), net.parameters())
+        results.append((cut, out, *grads))
+    assert results[0][0] == results[1][0]
+    for one, other in zip(results[0][1:], results[1][1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_sampler_with_masks_goes_on_after_a_shrink():
+    net = network()
+    sampler = RankSampler(net, "independent", generator(), masks=True)
+    for ranks in ({}, {"a": 0, "b": 2}):
+        maestro.truncate(net, ranks)
+        with sampler.step() as cut:
+            for name, layer in maestro.low_rank_layers(net).items():
+                b = cut.get(name, 0)
+                assert layer.columns.tolist() == [1.0] * b + [0.0] * (layer.rank - b)
+
+
+def compilations(masks):
+    """How often dynamo compiles a network that is trained for some steps."""
+    torch._dynamo.reset()
+    net = maestro.factorize(nn.Sequential(nn.Conv2d(2, 6, 3), nn.Flatten(1)))
+    net.append(maestro.factorize(nn.Linear(96, 9)))
+    counter = CompileCounter()
+    compiled = torch.compile(net, backend=counter)
+    x, source = torch.randn(4, 2, 6, 6), generator()
+    for _ in range(6):
+        with maestro.sample(net, source, masks=masks):
+            out = compiled(x)
+            torch.testing.assert_close(out, net(x))
+            out.sum().backward()
+    return counter.frame_count
+
+
+def test_with_masks_a_network_is_compiled_once():
+    assert compilations(masks=True) == 1 < compilations(masks=False)
+
+
 # errors
 
 
-def test_unknown_mode():
-    with pytest.raises(ValueError, match="mode='pairs'; it is one of pair, shuffled"):
-        RankSampler(network(), "pairs")
+@pytest.mark.parametrize("mode", ["pairs", None, ["pair"], 1])
+def test_unknown_mode(mode):
+    match = f"mode={re.escape(repr(mode))}; it is one of pair, shuffled"
+    for call in (lambda: RankSampler(network(), mode), lambda: wrong(mode=mode)):
+        with pytest.raises(ValueError, match=match):
+            call()
+
+
+@pytest.mark.parametrize("source", [0, "independent", torch.randn(2), True])
+def test_what_is_no_generator(source):
+    with pytest.raises(ValueError, match="generator=.*it takes a torch.Generator of"):
+        wrong(generator=source)
+
+
+@pytest.mark.parametrize("masks", [None, 1, "no"])
+def test_masks_or_none(masks):
+    with pytest.raises(ValueError, match=f"masks={masks!r}: it takes True or False"):
+        wrong(masks=masks)
+
+
+def wrong(**arguments):
+    """It is refused when it is called, before the context is entered."""
+    return maestro.sample(network(), **arguments)
 
 
 def test_nothing_to_sample():

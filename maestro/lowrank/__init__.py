@@ -1,5 +1,6 @@
 """Low-rank layers W = U V^T for any network, and what LoD does to them (Sec. 3)."""
 
+from .draws import columns_in_use
 from .factorize import factorize, left_alone, low_rank_layers, ranks
 from .layers import LowRank, LowRankConv2d, LowRankLinear
 from .merging import merge
@@ -10,7 +11,7 @@ from .penalty import (
     proximal_step,
     suffix_norms,
 )
-from .sampling import MODES, Masks, RankSampler, columns_in_use, sample
+from .sampling import MODES, Masks, RankSampler, sample
 from .shrinking import shrink, truncate
 
 __all__ = [

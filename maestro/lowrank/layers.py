@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .draws import lasting_columns, refuse_other_columns
+
 # single-precision numbers in a vector register of the larger CPUs; a map to 6 channels
 # takes as long as one to 16
 REGISTER = 16
@@ -85,7 +87,11 @@ class LowRank(nn.Module):
         return self.columns if isinstance(self.columns, int) else self.rank
 
     def factors(self):
-        """U (m, b) and V (n, b): the leading columns in use, all r unless sampled."""
+        """U (m, b) and V (n, b): the leading columns in use, all r unless sampled.
+
+        RuntimeError if a checkpointed run is done again after its draw (`draws`).
+        """
+        refuse_other_columns(self)
         U, V, columns = self.U, self.V, self.columns
         if isinstance(columns, torch.Tensor):  # of one factor it is enough
             return (U * columns, V) if len(U) <= len(V) else (U, V * columns)
@@ -117,6 +123,10 @@ class LowRank(nn.Module):
         self.U = nn.Parameter(U, requires_grad=self.U.requires_grad)
         self.V = nn.Parameter(V, requires_grad=self.V.requires_grad)
         return list(zip(old, (self.U, self.V), strict=True))
+
+    def __getstate__(self):
+        """What a copy has; made while a draw is in force, it runs in full."""
+        return super().__getstate__() | {"columns": lasting_columns(self)}
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         """Take the rank of what is loaded; anything else about it must fit.

@@ -8,17 +8,20 @@ Column j stands in the suffixes b <= j, so the gradient is a column scaling,
     dP/dU_j = U_j * sum over b <= j of 1 / ||U_{b:}||,
 
 which needs one sum of squares a column and two running sums. Where a suffix norm is
-zero so are its columns, and zero is the subgradient that is used.
+zero so are its columns, and zero is the subgradient that is used, of the second order
+as well. Norms of half-precision factors are taken in single precision.
 """
 
 import torch
+from torch.nn import functional as F
 
+from ..config import number
 from .factorize import low_rank_layers
 
 
 def suffix_norms(matrix):
     """||M_{b:}|| for b = 1..r: Frobenius norms of columns b..r of M (rows, r); (r,)."""
-    return _suffix_norms(_column_norms(matrix))
+    return _root(_tail_sums(_column_squares(matrix))).flip(-1)
 
 
 def importance(layer):
@@ -27,12 +30,12 @@ def importance(layer):
 
 
 def hierarchical_group_lasso(net):
-    """Eq. 5 without lambda_gl: a scalar tensor, differentiable once.
+    """Eq. 5 without lambda_gl: a scalar tensor, differentiable as often as wanted.
 
     net: a factorised network. Raises ValueError if it has no low-rank layers: a
     penalty that sees nothing is a mistake.
     """
-    return _SuffixLasso.apply(*_factors(net))
+    return _root(_tail_sums(_ColumnSquares.apply(*_factors(net)))).sum()
 
 
 @torch.no_grad()
@@ -41,10 +44,14 @@ def add_lasso_gradient(net, lambda_gl):
 
     What ``(lambda_gl * hierarchical_group_lasso(net)).backward()`` adds, but without
     autograd: each factor is read once for its column sums, and once more to be added.
-    Call it after the loss's own backward pass. Raises ValueError as the penalty does.
+    Call it after the loss's own backward pass. lambda_gl: a number or a scalar tensor,
+    0 or more. Raises ValueError as the penalty does.
     """
     factors = _factors(net)
-    scale = lambda_gl * _column_scales(_padded_suffix_norms(factors))
+    norms = _tail_sums(_padded_squares(factors)).sqrt().flip(1)
+    # by which column j stands in the gradient: the sum over b <= j of 1 / ||M_{b:}||
+    scale = torch.where(norms > 0, 1 / norms, 0).cumsum(1)
+    scale *= _number("lambda_gl", lambda_gl)
     for factor, row in zip(factors, scale, strict=True):
         if not factor.requires_grad:
             continue
@@ -63,15 +70,16 @@ def proximal_step(net, threshold):
     the last column to the first finds it: each suffix in turn, with what is left of the
     columns behind, loses ``threshold`` of its norm (Jenatton et al. 2011, Sec. 3).
 
-    threshold: lambda_gl times the length of the step; a tensor or a number. Raises
-    ValueError as the penalty does.
+    threshold: lambda_gl times the length of the step, a number or a scalar tensor, 0 or
+    more. Raises ValueError as the penalty does.
     """
     factors = _factors(net)
+    threshold = _number("threshold", threshold)
     # in double: a step is a millionth of a norm, and its part is multiplied up
-    norms = _padded([_column_norms(factor) for factor in factors]).double()
-    before, after = [], [norms.new_zeros(len(norms))]
-    for column in reversed(norms.square().unbind(1)):
-        before.append(torch.addcmul(column, after[-1], after[-1]).sqrt_())
+    squares = _padded_squares(factors).double()
+    before, after = [], [squares.new_zeros(len(squares))]
+    for square in reversed(squares.unbind(1)):
+        before.append(torch.addcmul(square, after[-1], after[-1]).sqrt_())
         after.append((before[-1] - threshold).clamp_(min=0))
     before, after = (torch.stack(some[::-1], 1) for some in (before, after[1:]))
     kept = torch.where(before > 0, after / before, 0).cumprod(1)
@@ -80,24 +88,33 @@ def proximal_step(net, threshold):
             factor.mul_(row[: factor.shape[1]].to(factor.dtype))
 
 
-class _SuffixLasso(torch.autograd.Function):
-    """The penalty of all factors at once."""
+class _ColumnSquares(torch.autograd.Function):
+    """`_padded_squares` with derivatives that read each factor once."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, *factors):
-        norms = _padded_suffix_norms(factors)
-        ctx.save_for_backward(norms, *factors)
-        return norms.sum()
+    def forward(*factors):
+        return _padded_squares(factors)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        norms, *factors = ctx.saved_tensors
-        scale = grad * _column_scales(norms)
+    def setup_context(ctx, factors, output):
+        ctx.save_for_backward(*factors)
+        ctx.save_for_forward(*factors)
+
+    @staticmethod
+    def backward(ctx, grad):  # (factors, most columns)
+        wanted = zip(ctx.saved_tensors, 2 * grad, ctx.needs_input_grad, strict=True)
         return tuple(
-            factor * row[: factor.shape[1]]
-            for factor, row in zip(factors, scale, strict=True)
+            (factor * row[: factor.shape[1]]).to(factor.dtype) if needed else None
+            for factor, row, needed in wanted
         )
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        pairs = zip(ctx.saved_tensors, tangents, strict=True)
+        rows = [2 * (_wide(factor) * change).sum(0) for factor, change in pairs]
+        return _padded(rows)
 
 
 def _factors(net):
@@ -110,32 +127,44 @@ def _factors(net):
     return [factor for layer in layers for factor in (layer.U, layer.V)]
 
 
-def _padded_suffix_norms(factors):
-    """||M_{b:}|| of every factor M, a row for each with zeros behind its last column.
+def _number(name, value):
+    """``value``; a tensor as it is, since to look at it would wait for the device."""
+    return value if isinstance(value, torch.Tensor) else number(name, value)
 
-    (factors, most columns). The zeros change no suffix before them.
+
+def _wide(matrix):
+    """In single precision at least: the squares of half precision soon overflow."""
+    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+
+
+def _column_squares(matrix):
+    """Sums of squares (r,) of the columns of M (rows, r)."""
+    return _wide(matrix).square().sum(0)
+
+
+def _padded_squares(factors):
+    """Column squares of every factor, a row for each: (factors, most columns).
+
+    Behind a factor's last column stand zeros; they change no suffix before them.
     """
-    return _suffix_norms(_padded([_column_norms(factor) for factor in factors]))
+    return _padded([_column_squares(factor) for factor in factors])
 
 
 def _padded(rows):
     """Rows of different lengths as one matrix, with zeros behind them."""
-    return torch.nn.utils.rnn.pad_sequence(rows, True)
+    most = max(map(len, rows))  # `pad_sequence` works in place, which vmap refuses
+    return torch.stack([F.pad(row, (0, most - len(row))) for row in rows])
 
 
-def _column_scales(norms):
-    """sum over b <= j of 1 / ||M_{b:}||, by which column j stands in the gradient."""
-    return torch.where(norms > 0, 1 / norms, 0).cumsum(1)
+def _tail_sums(squares):
+    """Sums of the last 1, 2, ... numbers, along the last dimension.
 
-
-def _column_norms(matrix):
-    """Norms (r,) of the columns of M (rows, r), in one pass over it."""
-    return torch.linalg.vector_norm(matrix, dim=0)
-
-
-def _suffix_norms(norms):
-    """Norms of the suffixes from those of the columns, along the last dimension.
-
-    Summed from the tail, where the small terms are, so that they are not lost.
+    The small ones stand there and are added first, so that they are not lost.
     """
-    return norms.flip(-1).square().cumsum(-1).sqrt().flip(-1)
+    return squares.flip(-1).cumsum(-1)
+
+
+def _root(sums):
+    """The square root whose derivatives at zero are zero."""
+    positive = sums > 0
+    return torch.where(positive, sums, 1).sqrt() * positive

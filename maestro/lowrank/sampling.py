@@ -12,6 +12,7 @@ from itertools import accumulate
 
 import torch
 
+from .draws import columns_in_use
 from .factorize import low_rank_layers
 
 MODES = {
@@ -26,22 +27,32 @@ class RankSampler:
     """Draws the columns to use, step after step, for one network.
 
     net: a factorised network. mode: one of MODES. generator: a CPU torch.Generator
-    that makes the draws reproducible. The draws depend on the names and ranks of the
-    layers only, not on the order in which they are registered or called. After
+    that makes the draws reproducible. masks: whether a step multiplies by `Masks`
+    instead of cutting, as `sample` explains. The draws depend on the names and ranks of
+    the layers only, not on the order in which they are registered or called. After
     `shrink` or `truncate` the sampler goes on with the new ranks by itself; the
     shuffled list, which the old ranks made, starts anew.
+
+    Raises ValueError if an argument is of another kind, or nothing is low-rank.
     """
 
-    def __init__(self, net, mode="pair", generator=None):
-        if mode not in MODES:
+    def __init__(self, net, mode="pair", generator=None, masks=False):
+        if mode not in list(MODES):
             raise ValueError(f"mode={mode!r}; it is one of {', '.join(MODES)}")
+        if not _is_generator(generator):
+            raise ValueError(
+                f"generator={generator!r}: it takes a torch.Generator of the CPU, as "
+                "torch.Generator().manual_seed(0)"
+            )
+        if not isinstance(masks, bool):
+            raise ValueError(f"masks={masks!r}: it takes True or False")
         layers = low_rank_layers(net)
         if not layers:
             raise ValueError(
                 f"{type(net).__name__} has no low-rank layers to sample; factorize it"
             )
         self.layers = dict(sorted(layers.items()))
-        self.mode, self.generator = mode, generator
+        self.mode, self.generator, self.masks = mode, generator, masks
         self._ranks, self._ends, self._list = None, None, []
 
     def draw(self):
@@ -58,7 +69,7 @@ class RankSampler:
     def step(self):
         """Run the body with one draw in force; yields the draw, {name: b}."""
         cut = self.draw()
-        with columns_in_use(self.layers, cut):
+        with self._in_force(cut):
             yield cut
 
     def state_dict(self):
@@ -68,6 +79,13 @@ class RankSampler:
     def load_state_dict(self, state):
         self._ranks, self._list = state["ranks"], list(state["list"])
         self._ends = list(accumulate(self._ranks)) if self._ranks else None
+
+    def _in_force(self, cut):
+        if not self.masks:
+            return columns_in_use(self.layers, cut)
+        masks = Masks(self.layers)
+        masks.send(cut)
+        return masks.in_force()
 
     def _pair(self):
         return self._nth(self._randint(self._ends[-1]))
@@ -128,32 +146,39 @@ class Masks:
     def in_force(self):
         """A context in which the layers use what was sent last."""
         used = (self.column < self.widths[self.owner]).to(self.dtype)
-        rows = used.split(self.ranks)
-        return columns_in_use(self.layers, dict(zip(self.layers, rows, strict=True)))
+        pairs = zip(self.layers.items(), used.split(self.ranks), strict=True)
+        rows = {name: row.to(layer.U) for (name, layer), row in pairs}
+        return columns_in_use(self.layers, rows)
 
 
-@contextmanager
-def columns_in_use(layers, columns):
-    """Within it ``layers[name].columns`` is ``columns[name]``, for all names there."""
-    before = {name: layers[name].columns for name in columns}
-    try:
-        for name, these in columns.items():
-            layers[name].columns = these
-        yield
-    finally:
-        for name, these in before.items():
-            layers[name].columns = these
+def sample(net, generator=None, mode="pair", masks=False):
+    """Ordered dropout for one step, forward and backward pass:
 
+        with maestro.sample(net, generator):
+            loss = criterion(net(x), y)
+            loss.backward()
 
-def sample(net, generator=None, mode="pair"):
-    """Ordered dropout for one step: ``with maestro.sample(net, generator): loss = ...``
+    A context that yields the draw, {name: b}. The backward pass belongs inside, because
+    activation checkpointing runs the layers again there; outside they refuse to.
+    Shorthand for a `RankSampler` used once; mode "shuffled" needs the sampler itself,
+    which remembers where in its list it is.
 
-    A context that yields the draw, {name: b}. Shorthand for a `RankSampler` used once;
-    mode "shuffled" needs the sampler itself, which remembers where in its list it is.
+    generator: a CPU torch.Generator. mode: one of MODES. masks: multiply the columns
+    that are left out by zero instead of computing without them: slower by itself, but
+    all steps have the same shapes. `torch.compile` then compiles the network once; it
+    would do so for every rank that is drawn, and give up after a few.
+
+    Raises ValueError, at once, as `RankSampler` does.
     """
     if mode == "shuffled":
         raise ValueError(
             "mode='shuffled' walks a list over many steps; make a "
             "RankSampler(net, 'shuffled') and use its step()"
         )
-    return RankSampler(net, mode, generator).step()
+    return RankSampler(net, mode, generator, masks).step()
+
+
+def _is_generator(value):
+    if value is None:
+        return True
+    return isinstance(value, torch.Generator) and value.device.type == "cpu"

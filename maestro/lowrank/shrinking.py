@@ -5,6 +5,7 @@ and in the mask's next decision, and can come back. Here U, V, their gradients a
 optimiser's state get smaller, and what is cut is gone.
 """
 
+from ..config import number
 from .factorize import low_rank_layers
 from .penalty import importance
 
@@ -19,8 +20,7 @@ def shrink(net, optimizer=None, eps_ps=1e-7):
     Returns {name: r}. Raises ValueError, before anything is cut, if eps_ps is
     negative, factors are not finite, or the optimiser does not hold them.
     """
-    if not eps_ps >= 0:
-        raise ValueError(f"eps_ps={eps_ps!r}: it takes a number >= 0")
+    number("eps_ps", eps_ps)
     kept = {}
     for name, layer in low_rank_layers(net).items():
         values = importance(layer)
