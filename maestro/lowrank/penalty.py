@@ -166,5 +166,5 @@ def _tail_sums(squares):
 
 def _root(sums):
     """The square root whose derivatives at zero are zero."""
-    positive = sums > 0
-    return torch.where(positive, sums, 1).sqrt() * positive
+    zero = sums == 0
+    return sums.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
