@@ -1,10 +1,16 @@
 """Figures of runs show what they are given, however many lines, or say "not run"."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from maestro import figures
+from maestro.campaign import experiments
+from maestro.figures.style import GRIDS, METHODS, variant_color
+from maestro.results.cells import variant_name
 
 
 def texts(fig):
@@ -13,47 +19,124 @@ def texts(fig):
     ]
 
 
+def drawn(fig):
+    """{label: colour} of the lines that a figure's legend explains."""
+    [legend] = fig.legends
+    return {
+        text.get_text(): to_hex(handle.get_color())
+        for text, handle in zip(legend.texts, legend.legend_handles, strict=True)
+    }
+
+
+DENSE = math.nan
+
+
 @pytest.mark.parametrize("count", [2, 6, 7, 11])
 def test_convergence_names_each_line(count):
-    series = [(f"line {i}", [[3.0, 2.0 - i / 20], [3.1, 2.1]]) for i in range(count)]
+    lambdas = [DENSE, 0.0, *(1e-6 * 2**k for k in range(count - 2))]
+    series = [(x, [[3.0, 2.0 - i / 20], [3.1, 2.1]]) for i, x in enumerate(lambdas)]
     fig = figures.convergence(series)
-    assert {label for label, _ in series} <= set(texts(fig))
+    assert {variant_name(x) for x in lambdas} <= set(texts(fig))
     assert len(fig.axes[0].lines) >= count
 
 
+def every_lambda():
+    """The lambda_gl of every run of the book, grid by grid."""
+    grids = {}
+    for config in experiments.every_run():
+        if config.options.get("lambda_gl", 0):
+            key = config.task, config.scale
+            grids.setdefault(key, set()).add(config.options["lambda_gl"])
+    return grids
+
+
+def test_a_lambda_has_one_colour_whatever_stands_beside_it():
+    ranks = [9, 5, 4]
+    some = [0.0, 8e-5, 16e-5, 64e-5]
+    fig = figures.rank_progression(
+        {"all": [(x, ranks) for x in some], "last": [(x, ranks) for x in some[2:]]}
+    )
+    first = drawn(fig)
+    assert list(first) == [variant_name(x) for x in some]
+    others = drawn(figures.layer_ranks([(64e-5, {"a": 1})], {"a": 2}))
+    assert others["λ = 64e-5"] == first["λ = 64e-5"]
+    for ax in fig.axes:
+        assert to_hex(ax.lines[-1].get_color()) == first["λ = 64e-5"]
+
+
+def test_a_legend_names_the_lines_of_all_panels():
+    panels = {"a": [(2e-6, [3, 2])], "b": [(2e-6, [3, 1]), (8e-6, [3, 0])]}
+    assert list(drawn(figures.rank_progression(panels))) == ["λ = 2e-6", "λ = 8e-6"]
+
+
+def test_the_lambdas_of_a_grid_and_the_dense_network_can_be_told_apart():
+    for lambdas in every_lambda().values():
+        colors = {to_hex(variant_color(x)) for x in (DENSE, 0.0, *lambdas)}
+        assert len(colors) == len(lambdas) + 2
+
+
+def test_every_grid_of_the_book_has_its_place_among_the_colours():
+    for (task, scale), lambdas in every_lambda().items():
+        for value in lambdas - {286.72}:  # a weight beside the mean, in no figure
+            steps = [
+                math.log2(value / low) for low, high in GRIDS if low <= value <= high
+            ]
+            on_grid = [x for x in steps if abs(x - round(x)) < 1e-6]
+            assert len(on_grid) == 1, (task, scale, value)
+
+
 def test_error_is_a_hundred_per_cent_less_accuracy():
-    fig = figures.error_against([("a", [10, 20], [90.0, 95.0], [0, 0])], "size")
-    [line] = [
-        x
-        for x in fig.axes[0].lines
-        if len(x.get_ydata()) == 2 and x.get_marker() == "o"
+    lambdas = [8e-5, 16e-5]
+    fig = figures.error_against(
+        [("a", lambdas, [10, 20], [90.0, 95.0], [0, 0])], "size"
+    )
+    assert [list(p) for p in fig.axes[0].collections[-1].get_offsets()] == [
+        [10, 10],
+        [20, 5],
     ]
-    assert list(line.get_ydata()) == [10.0, 5.0]
 
 
 def test_a_trade_off_is_drawn_as_it_is():
-    fig = figures.trade_off([("a", [20, 10], [7.0, 9.0], [0, 0])], "size", "perplexity")
+    fig = figures.trade_off(
+        [("a", [DENSE, 16e-5, 8e-5], [30, 10, 20], [6.0, 9.0, 7.0], [0, 0, 0])],
+        "size",
+        "perplexity",
+    )
     ax = fig.axes[0]
     assert ax.get_ylabel() == "perplexity"
-    assert list(ax.lines[0].get_xdata()) == [10.0, 20.0]
-    assert list(ax.lines[0].get_ydata()) == [9.0, 7.0]
+    line, square = (ax.containers[i].lines[0] for i in (0, 1))
+    assert list(line.get_xdata()) == [10.0, 20.0]
+    assert list(line.get_ydata()) == [9.0, 7.0]
+    assert list(square.get_xdata()) == [30.0] and square.get_marker() == "s"
+    assert {"dense", "λ = 8e-5", "λ = 16e-5"} <= set(texts(fig))
 
 
 @pytest.mark.parametrize("full", [5, 120, 512])
 def test_the_axis_of_ranks_ends_where_the_ranks_do(full):
-    fig = figures.layer_ranks([("λ = 1", {"a": 2.5, "b": 1})], {"a": full, "b": 4})
+    fig = figures.layer_ranks([(0.01, {"a": 2.5, "b": 1})], {"a": full, "b": 4})
     ticks = fig.axes[0].get_yticks()
     assert ticks[0] == 0 and full / 2.5 <= ticks[-1] <= full
+
+
+def test_masked_and_cut_columns_stand_in_one_panel_for_each_setting():
+    panels = {"1e-7": ([[9, 4, 9]], [[9, 4, 4]]), "1e-5": ([[9, 4, 4]], [])}
+    fig = figures.mask_and_cut("fc1", panels | {"other": ([], [])})
+    first, second, third = fig.axes
+    assert [list(line.get_ydata()) for line in first.lines] == [[9, 4, 9], [9, 4, 4]]
+    assert len(second.lines) == 1 and not third.lines
+    assert list(drawn(fig)) == ["columns masked", "columns cut"]
+    assert {"1e-7", "1e-5", "other", "not run yet"} <= set(texts(fig))
 
 
 @pytest.mark.parametrize(
     "fig",
     [
-        figures.trade_off([("a", [], [], [])], "x", "y"),
-        figures.error_against([("a", [], [], [])], "x"),
+        figures.trade_off([("a", [], [], [], [])], "x", "y"),
+        figures.error_against([("a", [], [], [], [])], "x"),
         figures.convergence([]),
         figures.layer_ranks([], {}),
         figures.rank_progression({}),
+        figures.mask_and_cut("fc1", {"1e-7": ([], [])}),
     ],
 )
 def test_without_runs_a_figure_says_so(fig):
@@ -61,12 +144,14 @@ def test_without_runs_a_figure_says_so(fig):
 
 
 def test_time_is_drawn_against_macs():
-    series = [("LoD", [1.0, 0.5], [1.1, 0.7]), ("narrow", [1.0, 0.5], [1.0, 0.6])]
+    series = [("LoD", "maestro", [1.0, 0.5], [1.1, 0.7])]
+    series.append(("narrow", "dense", [1.0, 0.5], [1.0, 0.6]))
     fig = figures.time_against_macs({"a": series, "b": series})
     assert {"LoD", "narrow", "a", "b"} <= set(texts(fig))
-    drawn = fig.axes[1].lines[1]
-    assert list(drawn.get_xdata()) == [1.0, 0.5]
-    assert list(drawn.get_ydata()) == [1.1, 0.7]
+    line = fig.axes[1].lines[1]
+    assert list(line.get_xdata()) == [1.0, 0.5]
+    assert list(line.get_ydata()) == [1.1, 0.7]
+    assert drawn(fig) == {"LoD": METHODS["maestro"].lower(), "narrow": METHODS["dense"]}
 
 
 def test_a_steps_parts_add_up():

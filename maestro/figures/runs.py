@@ -1,58 +1,56 @@
 """Figures of recorded runs: ranks, convergence, trade-offs (Figs. 4, 8-10, 12, 13).
 
-Lists of (label, values) in, a Figure out; the notebooks make them from records.
+Lists of (lambda_gl, values) in, a Figure out; the notebooks make them from records. The
+lambda_gl of the dense network is nan.
 """
+
+from math import isnan
 
 import matplotlib as mpl
 import numpy as np
 
-from .style import INK, PALETTE, label_ends, sheet
+from ..results.cells import NOT_RUN, variant_name
+from .style import DASHES, INK, METHODS, label_ends, missing, sheet, variant_color
 
 RANKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)  # ticks of an axis of ranks
-
-
-def lambda_colors(count):
-    """``count`` colours from dark to light for growing lambda_gl."""
-    return [mpl.colormaps["viridis"](x) for x in np.linspace(0, 0.85, count)]
+WAYS = {"masked": {"lw": 3.2, "alpha": 0.5}, "maestro": {"lw": 1.1}}
 
 
 def rank_progression(panels):
     """Figs. 4a, 8: total rank after each epoch, one line a run.
 
-    panels: {title: [(label, total rank at epoch 0, 1, ...)], by growing lambda_gl}.
+    panels: {title: [(lambda_gl, total rank at epoch 0, 1, ...)]}.
     """
     with sheet(max(1, len(panels)), 3.4, sharey=True, squeeze=False) as (fig, axes):
         if not panels:
-            return missing(fig, axes[0, 0])
+            return missing(fig, axes[0, 0], NOT_RUN)
         for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
-            colors = lambda_colors(len(series))
-            for (label, total), color in zip(series, colors, strict=True):
-                ax.step(
-                    range(len(total)), total, where="post", color=color, label=label
-                )
+            for lambda_gl, total in series:
+                line = {"where": "post", "color": variant_color(lambda_gl)}
+                ax.step(range(len(total)), total, **line)
             ax.set(xlabel="epoch", ylim=(0, None), title=title)
             ax.set_xlim(0, max(len(total) for _, total in series) - 1)
             room = 3 + 6 // len(panels)  # for labels of ticks
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(room, integer=True))
         axes[0, 0].set_ylabel("total rank, all layers")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside right center")
+        shown = {lambda_gl for series in panels.values() for lambda_gl, _ in series}
+        fig.legend(handles=_keys(sorted(shown)), loc="outside right center")
     return fig
 
 
 def layer_ranks(series, max_ranks):
     """Figs. 4b, 9: the rank of each layer after training, one line a lambda_gl.
 
-    series: [(label, {layer: rank})], by growing lambda_gl; max_ranks: {layer: rank}.
+    series: [(lambda_gl, {layer: rank})]; max_ranks: {layer: rank}.
     """
     names = list(max_ranks)
-    colors = lambda_colors(len(series))
     with sheet(1, 3.6) as (fig, ax):
         if not series:
-            return missing(fig, ax)
+            return missing(fig, ax, NOT_RUN)
         ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
-        for (_, ranks), color in zip(series, colors, strict=True):
-            ax.plot(names, [ranks[n] for n in names], "o-", color=color, ms=5, lw=1.2)
+        for lambda_gl, ranks in series:
+            line = {"color": variant_color(lambda_gl), "ms": 5, "lw": 1.2}
+            ax.plot(names, [ranks[n] for n in names], "o-", **line)
         highest = max(max_ranks.values())
         ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, 1.3 * highest))
         ax.set_yticks([t for t in RANKS if t <= highest])
@@ -60,121 +58,127 @@ def layer_ranks(series, max_ranks):
         ax.set_xlim(-0.3, len(names) - 0.7)
         if len(names) > 8:
             ax.tick_params(axis="x", rotation=90)
-        handles = [
-            mpl.lines.Line2D([], [], color=color, marker="o", label=label)
-            for (label, _), color in zip(series, colors, strict=True)
-        ]
         bar = {"marker": "_", "ls": "", "ms": 14, "mew": 1.5}
-        handles.insert(0, mpl.lines.Line2D([], [], color=INK, label="full", **bar))
-        fig.legend(handles=handles, loc="outside right center")
+        full = mpl.lines.Line2D([], [], color=INK, label="full", **bar)
+        keys = _keys([lambda_gl for lambda_gl, _ in series], marker="o")
+        fig.legend(handles=[full, *keys], loc="outside right center")
     return fig
 
 
 def convergence(series):
     """Fig. 10: training loss after each epoch.
 
-    series: [(label, [losses of one run, ...])], what there is to compare with first:
-    the line is the mean over runs, the band their range.
+    series: [(lambda_gl, [losses of one run, ...])]: the line is the mean over runs, the
+    band their range; the dense network's line is broken.
     """
     with sheet(1, 3.2) as (fig, ax):
         if not series:
-            return missing(fig, ax)
+            return missing(fig, ax, NOT_RUN)
         ends = []
-        colors = _line_colors(len(series))
-        for (label, runs), color in zip(series, colors, strict=True):
-            losses = np.array(runs)  # (runs, epochs)
+        for lambda_gl, runs in series:
+            losses, color = np.array(runs), variant_color(lambda_gl)  # (runs, epochs)
             epochs = np.arange(1, losses.shape[1] + 1)
-            ax.plot(epochs, losses.mean(0), color=color, label=label)
-            ax.fill_between(
-                epochs, losses.min(0), losses.max(0), color=color, alpha=0.15, lw=0
-            )
+            dashes = DASHES if isnan(lambda_gl) else "-"
+            ax.plot(epochs, losses.mean(0), color=color, ls=dashes)
+            low, high = losses.min(0), losses.max(0)
+            ax.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
             ends.append(losses.mean(0)[-1])
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
         _plain_numbers(ax.yaxis)
         ax.set_xlim(1, len(epochs))
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        if len(series) > len(PALETTE):
-            fig.legend(loc="outside right center")
+        variants = [lambda_gl for lambda_gl, _ in series]
+        if len(series) > 6:
+            fig.legend(handles=_keys(variants), loc="outside right center")
         else:
-            label_ends(ax, len(epochs), ends, [label for label, _ in series], colors)
+            labels = [variant_name(value) for value in variants]
+            colors = [variant_color(value) for value in variants]
+            label_ends(ax, len(epochs), ends, labels, colors)
     return fig
 
 
-def error_against(series, xlabel, note=()):
+def error_against(series, xlabel):
     """Figs. 12, 13 as test error (100 % less accuracy) against parameters or MACs.
 
-    series: [(label, x, accuracy %, deviation)]. As accuracies the interesting points
-    lie on top of each other.
+    series: [(label, lambdas, x, accuracy %, deviation)]. As accuracies the interesting
+    points lie on top of each other.
     """
-    errors = [(label, x, 100 - np.asarray(y), std) for label, x, y, std in series]
-    return trade_off(errors, xlabel, "test error (%)", note)
+    errors = [(*some, 100 - np.asarray(y), std) for *some, y, std in series]
+    return trade_off(errors, xlabel, "test error (%)")
 
 
-def trade_off(series, xlabel, ylabel, note=()):
+def trade_off(series, xlabel, ylabel):
     """What is worse the higher it is, against size; both axes are logarithmic.
 
-    series: [(label, x, y, deviation)]; each a line with error bars. note: texts for
-    the points of the first series.
+    series: [(label, lambdas, x, y, deviation)]: a line each, with error bars and a
+    point for each lambda_gl. The dense network's point (nan) is a square on no line.
+    The points of the first series are named.
     """
     with sheet(1, 3.8) as (fig, ax):
-        if not any(len(x) for _, x, _, _ in series):
-            return missing(fig, ax)
-        for (label, x, y, std), color in zip(series, PALETTE, strict=False):
+        if not any(len(x) for _, _, x, _, _ in series):
+            return missing(fig, ax, NOT_RUN)
+        for place, (label, *columns) in enumerate(series):
+            lambdas, x, y, std = (np.asarray(values, float) for values in columns)
             order = np.argsort(x)
-            x, y, std = (np.asarray(v, float)[order] for v in (x, y, std))
-            style = {"color": color, "ms": 5, "lw": 1.3, "capsize": 2}
-            ax.errorbar(x, y, std, fmt="o-", label=label, **style)
+            dense = np.isnan(lambdas[order])
+            line, square = order[~dense], order[dense]
+            style = {"lw": 1.3, "capsize": 2, "color": METHODS["maestro"], "ms": 0}
+            dashes = "-" if place == 0 else DASHES
+            ax.errorbar(x[line], y[line], std[line], ls=dashes, label=label, **style)
+            style |= {"color": METHODS["dense"], "fmt": "s", "ms": 6, "mfc": "white"}
+            ax.errorbar(x[square], y[square], std[square], **style)
+            colors = [variant_color(value) for value in lambdas[line]]
+            ax.scatter(x[line], y[line], 30, colors, zorder=3)
         ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
             _plain_numbers(axis)
-        for text, x, y in zip(note, series[0][1], series[0][2], strict=False):
-            ax.annotate(
-                text,
-                (x, y),
-                (-5, -6),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-            )
+        for lambda_gl, *point in zip(*series[0][1:4], strict=True):
+            where = {"textcoords": "offset points", "ha": "right", "va": "top"}
+            ax.annotate(variant_name(lambda_gl), point, (-5, -6), **where)
         ax.margins(0.18, 0.12)
-        fig.legend(loc="outside upper left", ncols=len(series))
+        if len(series) > 1:
+            fig.legend(loc="outside upper left", ncols=len(series))
     return fig
 
 
-def mask_and_cut(layer, masked, cut):
-    """The rank of one layer, epoch by epoch, with columns masked and really cut.
+def mask_and_cut(layer, panels):
+    """The rank of one layer, epoch by epoch, with columns masked and with columns cut.
 
-    masked, cut: [ranks at epoch 0, 1, ...], one list a seed.
+    panels: {title: (masked, cut)}; each way is a list of [rank at epoch 0, 1, ...], one
+    for each seed.
     """
-    with sheet(2, 2.9, sharey=True) as (fig, axes):
-        if not masked:
-            axes[1].remove()
-            return missing(fig, axes[0])
-        titles = ("masked, as in the authors' code", "cut, as in this book")
-        for ax, title, runs, color in zip(
-            axes, titles, (masked, cut), PALETTE[1::-1], strict=True
-        ):
-            for ranks in runs:
-                ax.step(range(len(ranks)), ranks, where="post", color=color, lw=1.4)
-            ax.set(title=title, xlabel="epoch", ylim=(0, None))
-            ax.set_xlim(0, max(map(len, runs)) - 1)
-            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes[0].set_ylabel(f"rank of {layer}, one line a seed")
+    with sheet(len(panels), 3.0, sharey=True, squeeze=False) as (fig, axes):
+        for ax, (title, ways) in zip(axes[0], panels.items(), strict=True):
+            ax.set_title(title)
+            if not any(ways):
+                missing(fig, ax, NOT_RUN)
+                continue
+            # a wide pale line below a thin one: where they agree, both are seen
+            for (method, style), runs in zip(WAYS.items(), ways, strict=True):
+                for ranks in runs:
+                    line = {"where": "post", "color": METHODS[method]} | style
+                    ax.step(range(len(ranks)), ranks, **line)
+            ax.set(xlabel="epoch", xlim=(0, max(map(len, sum(ways, []))) - 1))
+            ax.set_ylim(0, None)
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
+        axes[0, 0].set_ylabel(f"rank of {layer}")
+        names = {"masked": "columns masked", "maestro": "columns cut"}
+        keys = [
+            mpl.lines.Line2D([], [], color=METHODS[method], label=name)
+            for method, name in names.items()
+        ]
+        fig.legend(handles=keys, loc="outside upper left", ncols=2)
     return fig
 
 
-def missing(fig, ax):
-    """What a figure shows whose runs have no record."""
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, "not run yet", ha="center", va="center", fontsize=12)
-    return fig
-
-
-def _line_colors(count):
-    """The palette, or for more lines than it has ink and then lambda_gl's colours."""
-    if count <= len(PALETTE):
-        return PALETTE[:count]
-    return [INK, *lambda_colors(count - 1)]
+def _keys(lambdas, **style):
+    """Handles of a legend: one line in its colour for each lambda_gl."""
+    return [
+        mpl.lines.Line2D(
+            [], [], color=variant_color(value), label=variant_name(value), **style
+        )
+        for value in lambdas
+    ]
 
 
 def _plain_numbers(axis):

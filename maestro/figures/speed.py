@@ -1,9 +1,10 @@
-"""Figures of what was measured: time against the arithmetic, and where it goes."""
+"""Figures of measured time: against counted MACs, and by kind of work."""
 
 import numpy as np
 
-from .style import GREY, INK, PALETTE, sheet
+from .style import DASHES, GREY, INK, METHODS, PALETTE, missing, sheet
 
+NOT_MEASURED = "not measured yet"
 PART_COLORS = dict(
     zip(
         ("linear maps", "normalisation", "rest", "lasso", "optimiser"),
@@ -14,17 +15,18 @@ PART_COLORS = dict(
 
 
 def time_against_macs(panels):
-    """Ratio of time to dense against ratio of MACs; below the line is beyond counting.
+    """Time against MACs, both as ratios to dense; on the broken line they are equal.
 
-    panels: {title: [(label, MACs, time), ...]}, ratios, a line each.
+    panels: {title: [(label, method, MACs, time), ...]}, a line each; method: a name of
+    METHODS.
     """
     with sheet(max(1, len(panels)), 3.3, sharey=True, squeeze=False) as (fig, axes):
         if not panels:
-            return _missing(fig, axes[0, 0])
+            return missing(fig, axes[0, 0], NOT_MEASURED)
         for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
-            ax.plot([0, 1.2], [0, 1.2], color=GREY, lw=1, ls=(0, (4, 3)))
-            for (label, macs, time), color in zip(series, PALETTE, strict=False):
-                ax.plot(macs, time, "o-", color=color, ms=4.5, label=label)
+            ax.plot([0, 1.2], [0, 1.2], color=GREY, lw=1, ls=DASHES)
+            for label, method, macs, time in series:
+                ax.plot(macs, time, "o-", color=METHODS[method], ms=4.5, label=label)
             ax.set(title=title, xlabel="MACs, of dense")
             ax.set_xlim(0, 1.08)
             ax.set_xticks([0, 0.5, 1])
@@ -36,14 +38,14 @@ def time_against_macs(panels):
 
 
 def step_parts(parts):
-    """A step's time by what it works on: one bar a network.
+    """The time of a step by the kind of work, one bar for each network.
 
     parts: DataFrame of milliseconds, parts by networks; None if there is none.
     """
     count = 0 if parts is None else len(parts.columns)
     with sheet(1, 0.9 + 0.42 * count) as (fig, ax):
         if not count:
-            return _missing(fig, ax)
+            return missing(fig, ax, NOT_MEASURED)
         left = np.zeros(count)
         names = list(parts.columns)
         for part, color in PART_COLORS.items():
@@ -56,10 +58,4 @@ def step_parts(parts):
         ax.set(xlabel="milliseconds of one step", xlim=(0, 1.14 * left.max()))
         ax.grid(axis="y", visible=False)
         fig.legend(loc="outside upper left", ncols=len(PART_COLORS))
-    return fig
-
-
-def _missing(fig, ax):
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, "not measured yet", ha="center", va="center", fontsize=12)
     return fig

@@ -1,17 +1,30 @@
 """The house style of the figures, and what they share.
 
 House style: opaque white, colour-blind-safe (Okabe and Ito's palette), lines labelled
-at their ends, nothing under 9 pt, at most 7 inches wide. Nothing here trains or reads
-records; every figure comes back closed, so that a notebook shows it once.
+at their ends, nothing under 9 pt, at most 7 inches wide. A method has one colour in all
+figures, and so has a lambda_gl. Nothing here trains or reads records; every figure
+comes back closed, so that a notebook shows it once.
 """
 
 from contextlib import contextmanager
+from math import isnan, log2
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F")
 INK, GREY, PALE = "#222222", "#8A8A8A", "#D9D9D9"
+METHODS = {
+    "dense": INK,
+    "maestro": PALETTE[0],
+    "masked": PALETTE[1],
+    "proximal": PALETTE[2],
+}
+DASHES = (0, (4, 3))  # of the dense network's lines, and of guides
+# (smallest, largest) lambda_gl of the book's grids: LeNet; CIFAR-10 and ImageNet; the
+# laptop scales; Multi30k. In a grid each is twice the one before; none is in two grids
+GRIDS = ((8e-5, 256e-5), (1e-6, 1024e-6), (1e-4, 16e-4), (0.08, 5.12))
 WIDTH = 7.0  # inches
 STYLE = {
     "axes.axisbelow": True,
@@ -97,6 +110,30 @@ def log_spaced(steps, count=80):
     later = np.flatnonzero(steps > 0)
     wanted = np.geomspace(steps[later[0]], steps[-1], count)
     return np.unique(np.searchsorted(steps, wanted).clip(later[0], len(steps) - 1))
+
+
+def variant_color(lambda_gl):
+    """The colour of a lambda_gl, by its place in its grid: the larger, the lighter.
+
+    Zero has a colour of its own, the dense network (nan) the ink; a lambda_gl of no
+    grid is placed between 1e-6 and 10.
+    """
+    if isnan(lambda_gl):
+        return METHODS["dense"]
+    if lambda_gl == 0:
+        return PALETTE[3]
+    for low, high in (*GRIDS, (1e-6, 10)):
+        place = log2(lambda_gl / low)
+        if abs(place - round(place)) < 1e-6 and 0 <= round(place) <= log2(high / low):
+            break
+    return mpl.colormaps["viridis"](0.88 * min(1, max(0, place / log2(high / low))))
+
+
+def missing(fig, ax, text):
+    """``fig`` as shown where there is nothing to draw yet: ``text``, no axes."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
+    return fig
 
 
 def rank_colors(count):

@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from .style import GREY, INK, PALETTE, label_ends, log_spaced, rank_colors, sheet
+from .style import (
+    GREY,
+    INK,
+    METHODS,
+    PALETTE,
+    label_ends,
+    log_spaced,
+    rank_colors,
+    sheet,
+)
 
 
 def svd_recovery(steps, distances, until):
@@ -67,10 +76,12 @@ def excess_decay(steps, measured, predicted, names):
 def dead_tail(curves, lines):
     """Importance of columns that only the lasso moves, step after step.
 
-    curves: {label: (T,)}, ending where it is zero; lines: {label: a height}.
+    curves: {label: (T,)}, the subgradient's first, then the proximal step's; a curve
+    ends where it is zero. lines: {label: height}.
     """
     with sheet(height=3.3) as (fig, ax):
-        for (label, curve), color in zip(curves.items(), PALETTE, strict=False):
+        colors = METHODS["maestro"], METHODS["proximal"]
+        for (label, curve), color in zip(curves.items(), colors, strict=True):
             alive = np.flatnonzero(np.append(curve, 0) == 0)[0]
             ax.semilogy(curve[:alive], color=color, label=label)
             if alive < len(curve):

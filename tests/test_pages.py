@@ -1,0 +1,71 @@
+"""The hand-written pages: nothing lost in rendering, and what they say is so."""
+
+import json
+import re
+
+import pytest
+
+from maestro.paths import ROOT
+from maestro.results import claims, records
+
+PAGES = sorted((ROOT / "book").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def texts(path):
+    """The MyST of a page, or of each Markdown cell of a notebook."""
+    if path.suffix == ".md":
+        return [path.read_text("utf-8")]
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+
+
+def comments(text):
+    """Lines that MyST drops as comments: those that start with % outside code."""
+    found, fence = [], None
+    for line in text.splitlines():
+        opened = re.match(r"\s*(`{3,}|~{3,})(.*)", line)
+        if fence and line.strip() == fence:
+            fence = None
+        elif not fence and opened and not opened[2].startswith("{"):
+            fence = opened[1]
+        elif not fence and line.lstrip().startswith("%"):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_no_line_is_lost_as_a_comment(path):
+    assert not [line for text in texts(path) for line in comments(text)]
+
+
+def test_a_lost_line_is_seen():
+    text = "used to 20\n%, which is\n\n```bash\n% in code\n```\n\n```{note}\n % here\n```\n"
+    assert comments(text) == ["%, which is", " % here"]
+
+
+def page(name):
+    return " ".join((ROOT / "book" / f"{name}.md").read_text("utf-8").split())
+
+
+def test_the_margins_are_those_of_the_verdicts():
+    text = page("claims")
+    assert f"{claims.POINTS:g} points of accuracy" in text
+    assert f"{100 * claims.RISE:g} % of perplexity" in text
+    assert f"{100 * claims.SIZE:g} % of parameters" in text
+
+
+def test_what_the_method_says_of_samplers_is_so():
+    assert "Every recorded run in this book uses `pair`." in page("method")
+    good, _ = records.read_all()
+    options = [record["config"]["options"] for record in good.values()]
+    assert {some.get("sampler", "pair") for some in options} == {"pair"}
+
+
+def test_no_page_says_that_lenet_ran_as_in_the_paper():
+    for name in ("claims", "limitations"):
+        text = page(name)
+        assert "LeNet was run as in the paper" not in text
+        for difference in ("batch size was fitted", "One of two thresholds matches"):
+            assert difference in text
+        assert "Columns are removed" in text
