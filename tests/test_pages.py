@@ -40,7 +40,7 @@ def test_no_line_is_lost_as_a_comment(path):
 
 
 def test_a_lost_line_is_seen():
-    text = "used to 20\n%, which is\n\n```bash\n% in code\n```\n\n```{note}\n % here\n```\n"
+    text = "20\n%, which is\n\n```bash\n% in code\n```\n\n```{note}\n % here\n```\n"
     assert comments(text) == ["%, which is", " % here"]
 
 

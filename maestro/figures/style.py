@@ -20,6 +20,7 @@ METHODS = {
     "maestro": PALETTE[0],
     "masked": PALETTE[1],
     "proximal": PALETTE[2],
+    "pufferfish": PALETTE[4],
 }
 DASHES = (0, (4, 3))  # of the dense network's lines, and of guides
 # (smallest, largest) lambda_gl of the book's grids: LeNet; CIFAR-10 and ImageNet; the
