@@ -96,6 +96,11 @@ def _campaign(commands):
     command.add_argument(
         "--eager", action="store_true", help="on a GPU, record no steps to replay"
     )
+    command.add_argument(
+        "--precision",
+        default="auto",
+        help="auto (as the recipe says), float32 or bfloat16",
+    )
     command.set_defaults(do=_do_campaign)
 
 
@@ -115,6 +120,7 @@ def _do_campaign(args):
         print(f"{len(todo)} of {len(configs)} runs have no record yet")
         return
     more = {"minutes": args.budget_minutes, "eager": args.eager}
+    more["precision"] = args.precision
     with joined(args.device) as group:
         train_and_study(configs, args.device, args.workers, group=group, **more)
 

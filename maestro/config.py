@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from numbers import Real
 
 OPTIMIZERS = ("sgd", "adam")
-SCHEDULES = ("steps", "inverse_sqrt")
+SCHEDULES = ("steps", "inverse_sqrt", "triangle")
+PRECISIONS = ("float32", "auto")
+
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+_NUMBERS = ("lr", "momentum", "weight_decay", "lr_decay", "adam_eps", "clip")
+_NUMBERS += ("label_smoothing", "norm_lr")
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,17 @@ class Recipe:
 
     schedule "steps": lr falls by ``lr_decay`` at each of ``milestones`` (epochs).
     "inverse_sqrt" (Vaswani et al. 2017): lr is the peak, reached in a straight line
-    after ``warmup`` steps, then falling with the root of the steps. optimizer: "sgd",
-    or "adam" with ``betas`` and ``adam_eps``. clip: bound on the gradient's norm, 0 for
-    none. decay_vectors: whether weight decay is on biases and norms too.
+    after ``warmup`` steps, then falling with the root of the steps. "triangle": lr is
+    the peak; of ``triangle`` the three numbers are the share of lr at the start, the
+    share of all steps before the peak, and the share of lr at the end, with straight
+    lines between them. optimizer: "sgd" (``nesterov`` or not), or "adam" with ``betas``
+    and ``adam_eps``. clip: bound on the gradient's norm, 0 for none. decay_vectors:
+    whether weight decay is on biases and norms too. norm_lr: how many times lr the
+    parameters of normalisation layers have; their decay in a step stays that of the
+    others. label_smoothing: as PyTorch's cross-entropy has it. lookahead: after how
+    many steps the weights meet their slow copies (`training.optimizers.Lookahead`), 0
+    for never. freeze: (name of a parameter, epochs after which it stays as it is), ...
+    precision: on a CPU "float32", or "auto": bfloat16 where the processor gains by it.
     """
 
     epochs: int
@@ -41,27 +54,43 @@ class Recipe:
     adam_eps: float = 1e-8
     clip: float = 0.0
     decay_vectors: bool = True
+    nesterov: bool = False
+    label_smoothing: float = 0.0
+    triangle: tuple = (0.0, 0.5, 0.0)
+    norm_lr: float = 1.0
+    lookahead: int = 0
+    freeze: tuple = ()
+    precision: str = "float32"
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
             integer(name, getattr(self, name), low=1)
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}; it is one of {', '.join(known)}"
                 )
         integer("warmup", self.warmup, low=int(self.schedule == "inverse_sqrt"))
-        for name in ("lr", "momentum", "weight_decay", "lr_decay", "adam_eps", "clip"):
+        integer("lookahead", self.lookahead, low=0)
+        for name in _NUMBERS:
             # a float, so that 1 and 1.0 are one run
             object.__setattr__(self, name, number(name, getattr(self, name)))
-        if type(self.decay_vectors) is not bool:
+        for name in ("decay_vectors", "nesterov"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: it takes true or false"
+                )
+        if self.label_smoothing > 1:
             raise ValueError(
-                f"decay_vectors={self.decay_vectors!r}: it takes true or false"
+                f"label_smoothing={self.label_smoothing!r}: it takes 0 to 1"
             )
-        if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
-            raise ValueError(f"betas={self.betas!r}: it takes two numbers")
-        betas = tuple(number("betas", beta) for beta in self.betas)
-        object.__setattr__(self, "betas", betas)
+        for name, count in (("betas", 2), ("triangle", 3)):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name), count))
+        if not 0 < self.triangle[1] < 1:
+            raise ValueError(
+                f"triangle={self.triangle!r}: the peak is between 0 and 1 of all steps"
+            )
+        object.__setattr__(self, "freeze", _freezes(self.freeze))
         if not isinstance(self.milestones, list | tuple):
             raise ValueError(f"milestones={self.milestones!r}: it takes a list")
         for milestone in self.milestones:
@@ -110,10 +139,7 @@ class RunConfig:
 
     def to_dict(self):
         """As JSON keeps it; `from_dict` reads it back to an equal value."""
-        values = dataclasses.asdict(self)
-        for name in ("milestones", "betas"):
-            values["recipe"][name] = list(values["recipe"][name])
-        return values
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, values):
@@ -137,6 +163,26 @@ def integer(name, value, low):
     if type(value) is not int or value < low:
         raise ValueError(f"{name}={value!r}: it takes an integer >= {low}")
     return value
+
+
+def _numbers(name, values, count):
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise ValueError(f"{name}={values!r}: it takes {count} numbers")
+    return tuple(number(name, value) for value in values)
+
+
+def _freezes(pairs):
+    """((name of a parameter, epochs), ...), sorted by name."""
+    try:
+        found = {name: epochs for name, epochs in pairs}
+    except (TypeError, ValueError):
+        found = {"": None}
+    for name, epochs in found.items():
+        if type(name) is not str or type(epochs) is not int or epochs < 1:
+            raise ValueError(
+                f"freeze={pairs!r}: it takes pairs of a parameter's name and epochs"
+            )
+    return tuple(sorted(found.items()))
 
 
 def _told(value):

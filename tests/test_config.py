@@ -49,6 +49,13 @@ OTHER_RECIPE = {
     "adam_eps": 1e-9,
     "clip": 0.25,
     "decay_vectors": False,
+    "nesterov": True,
+    "label_smoothing": 0.2,
+    "triangle": (0.2, 0.23, 0.07),
+    "norm_lr": 64.0,
+    "lookahead": 5,
+    "freeze": (("whiten.bias", 3),),
+    "precision": "auto",
 }
 
 
@@ -100,11 +107,14 @@ def test_a_field_that_a_later_version_adds_keeps_the_ids(monkeypatch):
 
 def test_a_configuration_comes_back_from_json_as_it_was():
     run = replace(
-        RUN, recipe=replace(RECIPE, milestones=(10, 15)), options={"skip": ("a", "b")}
+        RUN,
+        recipe=replace(RECIPE, milestones=(10, 15), freeze=(("fc1.bias", 1),)),
+        options={"skip": ("a", "b")},
     )
     again = RunConfig.from_dict(json.loads(json.dumps(run.to_dict())))
     assert again == run and again.id == run.id
     assert again.recipe.milestones == (10, 15)
+    assert again.recipe.freeze == (("fc1.bias", 1),)
 
 
 def test_options_cannot_be_changed_from_outside():
@@ -136,6 +146,15 @@ def test_options_cannot_be_changed_from_outside():
         ("milestones", (0,)),
         ("milestones", (1.5,)),
         ("decay_vectors", 0),
+        ("nesterov", 1),
+        ("label_smoothing", 1.5),
+        ("triangle", (0.2, 0.23)),
+        ("triangle", (0.2, 1, 0.07)),
+        ("norm_lr", -1),
+        ("lookahead", 0.5),
+        ("freeze", ("whiten.bias", 3)),
+        ("freeze", (("whiten.bias", 0),)),
+        ("precision", "bfloat16"),
     ],
 )
 def test_a_bad_value_in_the_recipe_is_refused_by_name(name, value):

@@ -74,3 +74,23 @@ def test_a_scale_that_is_not_there_is_told_what_there_is():
 def test_other_epochs_are_a_scale_of_their_own():
     config = experiments.resnet18_cifar10("laptop", epochs=1)[0]
     assert config.scale == "laptop, 1 epochs" and config.recipe.epochs == 1
+
+
+def test_the_compact_scale_keeps_the_whitening_dense():
+    dense, *others = experiments.compact_cifar10(seeds=(0,), samplers=("pair", "none"))
+    words = "compact/cifar10_alternating compact, 11 epochs dense seed 0"
+    assert describe(dense) == words
+    assert dense.recipe.precision == "auto" and not dense.options
+    assert all(config.options["skip"] == ["whiten"] for config in others)
+    assert {config.options["sampler"] for config in others} == {"pair", "none"}
+
+
+def test_the_compact_scale_goes_row_by_row_and_ends_with_the_narrow_networks():
+    runs = [c for c in experiments.every_run() if c.model == "compact"]
+    eleven = [c for c in runs if c.recipe.epochs == 11]
+    assert runs[: len(eleven)] == eleven
+    assert [c.method for c in eleven[:5]] == ["dense"] * 5
+    assert [c.seed for c in eleven[:10]] == 2 * [0, 1, 2, 3, 4]
+    assert all(c.options["lambda_gl"] == 0 for c in eleven[5:10])
+    widths = [c.size["width"] for c in eleven[-25:]]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) == 5

@@ -95,6 +95,45 @@ def test_cropping_and_mirroring_are_those_of_one_image_at_a_time(little_pictures
         assert torch.equal(x[i], crop / 255) and y[i] == labels[picked]
 
 
+def test_mirroring_alternates_from_epoch_to_epoch():
+    """Pictures without rows and columns of their own: a crop changes nothing."""
+    pixels = torch.arange(8 * 6 * 3).view(8, 1, 6, 3).expand(8, 6, 6, 3).byte().numpy()
+    arrays = {f"{split}_images": pixels for split in ("train", "test")}
+    arrays |= {f"{split}_labels": np.arange(8) for split in ("train", "test")}
+    one = (0, 0, 0), (1, 1, 1)
+    task = datasets.ImageTask(arrays, *one, crop=1, frame="edge", alternate=True)
+
+    def mirrored(epoch, seed):
+        x, y = next(task.epoch(8, 10 + epoch, turn=(seed, epoch)))
+        falling = (x[:, 0, 0, 0] > x[:, 0, 0, -1]).tolist()
+        return dict(zip(y.tolist(), falling, strict=True))
+
+    first = mirrored(0, seed=1)
+    assert len(set(first.values())) == 2
+    assert mirrored(1, seed=1) == {i: not now for i, now in first.items()}
+    assert mirrored(2, seed=1) == first != mirrored(0, seed=2)
+
+
+def test_a_frame_can_reflect_and_the_first_images_are_without_it(little_pictures):
+    arrays = {
+        f"{split}_{part}": little_pictures.test[i].numpy()
+        for split in ("train", "test")
+        for i, part in enumerate(("images", "labels"))
+    }
+    task = datasets.ImageTask(arrays, (0, 0, 0), (1, 1, 1), crop=2, frame="reflect")
+    framed, inner = task.train[0], task.test[0]
+    assert torch.equal(framed[:, 0, 2:-2], inner[:, 2])
+    assert torch.equal(framed[:, 2:-2, -1], inner[:, :, -3])
+    assert torch.equal(task.first(5), task.normalised(inner[:5]))
+
+
+def test_channels_can_stay_last_in_memory(few_digits, little_pictures):
+    little_pictures.channels_last = True
+    x, _ = next(little_pictures.epoch(8, seed=0))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert not x.is_contiguous()
+
+
 def test_test_images_are_never_cropped(little_pictures):
     assert little_pictures.test[0].shape == (8, 6, 6, 3)
     assert little_pictures.train[0].shape == (8, 10, 10, 3)

@@ -131,6 +131,53 @@ def test_a_run_goes_on_from_any_step(name, few_digits, digits_config):
         assert same(run.model.state_dict(), straight.model.state_dict()), steps
 
 
+@pytest.mark.parametrize("method", ["dense", "maestro"])
+def test_a_run_with_lookahead_goes_on_from_any_step(method, few_digits, digits_config):
+    config = digits_config(method, epochs=2, batch_size=32)
+    if method == "maestro":
+        config = replace(config, options=config.options | {"eps_ps": 0.5})
+    more = {"nesterov": True, "lookahead": 3, "freeze": [("conv1.bias", 1)]}
+    more |= {"schedule": "triangle", "label_smoothing": 0.2}
+    config = replace(config, recipe=replace(config.recipe, **more))
+    straight = run_to_the_end(Training(config, task=few_digits))
+    if method == "maestro":
+        assert len(straight.ranks) > 1
+    for steps in range(1, 11):
+        state = state_after(config, few_digits, steps)
+        run = Training(config, task=few_digits)
+        run.load_state_dict(state)
+        run_to_the_end(run)
+        assert figures(run.record()) == figures(straight.record()), steps
+        assert same(run.model.state_dict(), straight.model.state_dict()), steps
+
+
+def test_what_the_recipe_freezes_stays_as_it_is(few_digits, digits_config):
+    config = digits_config("dense", epochs=3)
+    config = replace(config, recipe=replace(config.recipe, freeze=[("conv1.bias", 2)]))
+    run, seen = Training(config, task=few_digits), []
+    start = run.model.conv1.bias.detach().clone()
+    while not run.finished:
+        run.run_epoch()
+        seen.append(run.model.conv1.bias.detach().clone())
+    assert not torch.equal(start, seen[0]) and not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
+    wrong = replace(config, recipe=replace(config.recipe, freeze=[("conv9", 1)]))
+    with pytest.raises(ValueError, match="freeze='conv9': lenet has no such parameter"):
+        Training(wrong, task=few_digits)
+
+
+def test_the_precision_is_recorded_and_a_change_of_it_too(few_digits, digits_config):
+    config = digits_config(epochs=1, batch_size=32)
+    assert Training(config, task=few_digits).precision == "float32"
+    run = Training(config, task=few_digits, precision="bfloat16")
+    assert run_to_the_end(run).record()["ran_on"]["precision"] == "bfloat16"
+    state = state_after(config, few_digits, 2)
+    run = Training(config, task=few_digits, precision="bfloat16")
+    run.load_state_dict(state)
+    record = run_to_the_end(run).record()
+    assert record["ran_on"]["precision"] == "float32, bfloat16"
+
+
 def test_the_training_loss_is_the_mean_over_all_examples(few_digits, digits_config):
     config = digits_config("dense", epochs=1, batch_size=1, lr=0)
     images, labels = few_digits.train

@@ -1,10 +1,12 @@
 """Devices are found by name or refused in words; a record says what it ran on."""
 
 import math
+import platform
 
 import pytest
 import torch
 
+from maestro.config import Recipe
 from maestro.training import machine
 
 
@@ -26,3 +28,49 @@ def test_a_record_says_what_it_ran_on():
     assert torch.backends.cpu.get_cpu_capability() in told["processor"]
     assert told["torch"] == torch.__version__.split("+")[0]
     assert told["peak_memory"] > 10_000_000 and math.isfinite(told["peak_memory"])
+
+
+def test_the_precision_is_the_recipes_on_a_cpu_unless_one_is_asked_for(monkeypatch):
+    monkeypatch.setattr(machine, "bfloat16_pays", lambda: True)
+    always, where_it_pays = (
+        Recipe(1, 1, 0.1, precision=p) for p in ("float32", "auto")
+    )
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert machine.pick_precision(cpu, "auto", always) == "float32"
+    assert machine.pick_precision(cpu, "auto", where_it_pays) == "bfloat16"
+    assert machine.pick_precision(cuda, "auto", always) == "bfloat16"
+    assert machine.pick_precision(cuda, "float32", where_it_pays) == "float32"
+    assert machine.pick_precision(cpu, "bfloat16", always) == "bfloat16"
+    monkeypatch.setattr(machine, "bfloat16_pays", lambda: False)
+    assert machine.pick_precision(cpu, "auto", where_it_pays) == "float32"
+    with pytest.raises(
+        ValueError, match="precision='bf16'; it is one of auto, float32"
+    ):
+        machine.pick_precision(cpu, "bf16", always)
+
+
+@pytest.mark.parametrize(
+    ("flags", "tried", "pays"),
+    [
+        ({"avx512_bf16"}, (0.003, 1.9), True),
+        ({"amx_bf16"}, (0.003, 2.9), True),
+        ({"avx512_bf16"}, (0.003, 1.1), False),  # hardly quicker
+        ({"avx512_bf16"}, (0.5, 1.9), False),  # wrong
+        ({"avx2"}, None, False),  # no instructions: not even tried
+    ],
+)
+def test_bfloat16_pays_where_it_is_right_and_quick(flags, tried, pays, monkeypatch):
+    monkeypatch.setattr(machine, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(machine, "_try_bfloat16", lambda: tried)
+    assert machine.bfloat16_pays.__wrapped__() == pays
+
+
+def test_trying_bfloat16_finds_its_rounding():
+    error, gain = machine._try_bfloat16(seconds=0)
+    assert 1e-4 < error < machine.ERROR and gain > 0
+
+
+def test_memory_is_kept_where_the_c_library_is_glibc(monkeypatch):
+    assert machine.keep_memory() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not machine.keep_memory()

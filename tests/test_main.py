@@ -92,7 +92,7 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     )
     words = ["campaign", "--only", "maestro", "--workers", "2", "--device", "cpu"]
     assert main([*words, "--budget-minutes", "9"]) == 0
-    more = {"minutes": 9.0, "eager": False, "group": ALONE}
+    more = {"minutes": 9.0, "eager": False, "precision": "auto", "group": ALONE}
     assert given == [(([runs[1]], "cpu", 2), more)]
 
 

@@ -5,12 +5,13 @@ import torch
 
 import maestro
 from maestro.lowrank.counting import costs, footprint
-from maestro.models import MODELS
+from maestro.models import MODELS, compact
 from maestro.models.transformer import PAD
 
 COUNTS = [  # name, options, image size, dense (params, MACs), factorised (both)
     ("lenet", {}, (1, 28), (44_426, 281_640), (66_274, 340_316)),
     ("resnet18", {}, (3, 32), (11_173_962, 555_422_720), (12_653_447, 626_423_908)),
+    ("compact", {}, (3, 32), (569_656, 54_223_904), (643_628, 64_659_732)),
     ("vgg19", {}, (3, 32), (20_035_018, 398_136_320), (22_432_007, 449_214_564)),
     (
         "resnet50",
@@ -94,3 +95,33 @@ def test_image_networks_run_at_any_width(name):
     assert net(
         torch.randn(2, 3, 64, 64) if name == "resnet50" else torch.randn(2, 3, 32, 32)
     ).shape == (2, 7)
+
+
+def test_the_compact_network_whitens_its_patches(in_double):
+    """Both signs of 12 outputs, uncorrelated and of variance one, but for 5e-4."""
+    mixing = 2 * torch.eye(3) + 0.3 * torch.randn(3, 3)
+    images = torch.einsum("ij,bjhw->bihw", mixing, torch.randn(600, 3, 6, 6))
+    filters = compact.whitening(images)
+    out = torch.nn.functional.conv2d(images, filters.double())
+    out = out.movedim(1, -1).flatten(0, -2)
+    moments = out.t() @ out / len(out)
+    assert torch.allclose(moments, torch.eye(12), atol=1e-3)
+    assert (moments - moments.diag().diag()).abs().max() < 1e-5  # of float32 filters
+
+
+def test_the_compact_network_starts_from_its_data():
+    class Task:
+        def first(self, count):
+            return torch.randn(min(count, 50), 3, 32, 32)
+
+    net = MODELS["compact"](width=8)
+    net.start_from(Task())
+    weight = net.whiten.weight
+    assert torch.equal(weight[:12], -weight[12:]) and not weight.requires_grad
+    assert all(
+        not layer.weight.requires_grad
+        for layer in net.modules()
+        if hasattr(layer, "running_mean")
+    )
+    maestro.factorize(net, skip="whiten")
+    assert len(maestro.ranks(net)) == 7

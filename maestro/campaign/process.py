@@ -64,10 +64,10 @@ def claim(config, wait=False):
         yield True
 
 
-def train(config, device, folder, note, stop, group=ALONE, eager=False):
+def train(config, device, folder, note, stop, group=ALONE, **how):
     """Train one run and return its record; None if another process has it.
 
-    Of a group, the first process claims and looks.
+    Of a group, the first process claims and looks. how: what else `fit` takes.
     """
     if group.any(stop()):
         raise Interrupted(config.id)
@@ -86,8 +86,8 @@ def train(config, device, folder, note, stop, group=ALONE, eager=False):
             note(Epoch(config, words, training.epoch - told, last["seconds"]))
             told = training.epoch
 
-        ask = {"report": report, "stop": stop, "eager": eager}
-        return fit(config, device, **ask, folder=folder, group=group)
+        how |= {"report": report, "stop": stop, "folder": folder}
+        return fit(config, device, group=group, **how)
 
 
 def over(deadline):
@@ -162,7 +162,7 @@ def _signals_blocked():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe, config, device, folder, threads, deadline, eager):
+def _work(pipe, config, device, folder, threads, deadline, how):
     """What a worker's process does: train one run, and tell of it."""
     import torch
 
@@ -177,7 +177,7 @@ def _work(pipe, config, device, folder, threads, deadline, eager):
         return stopped.is_set() or over(deadline)
 
     try:
-        record = train(config, device, folder, pipe.send, stop, eager=eager)
+        record = train(config, device, folder, pipe.send, stop, **how)
         pipe.send(Ended(result(record)))
     except Interrupted:
         pipe.send(Ended("stopped; its checkpoint is written"))

@@ -11,11 +11,12 @@ from ..training.machine import device_name, pick_device
 def describe(config):
     """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
 
-    The scale is said where it is not the paper's.
+    The scale is said where it is not the paper's, the size where it is not the model's
+    own.
     """
-    options = " ".join(f"{k}={_short(v)}" for k, v in config.options.items())
+    numbers = [f"{k}={_short(v)}" for k, v in {**config.size, **config.options}.items()]
     scale = "" if config.scale == "paper" else config.scale
-    words = (f"{config.model}/{config.task}", scale, config.method, options)
+    words = (f"{config.model}/{config.task}", scale, config.method, *numbers)
     return " ".join(w for w in words if w) + f" seed {config.seed}"
 
 

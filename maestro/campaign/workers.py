@@ -19,7 +19,7 @@ from ..system import cores, require_writable
 from ..training.checkpoints import checkpoint_path, weights_path
 from ..training.distributed import ALONE
 from ..training.loop import Interrupted
-from ..training.machine import pick_device
+from ..training.machine import check_precision, pick_device
 from .process import SIGNALS, Worker, over, train
 from .progress import Pace, bar, describe, result
 
@@ -43,6 +43,7 @@ def run(
     minutes=None,
     group=ALONE,
     eager=False,
+    precision="auto",
 ):
     """Train those of ``configs`` that have no record; returns {id: record} of all.
 
@@ -56,7 +57,7 @@ def run(
         group: torchrun's processes, all of which call this and train together;
             ``workers`` says nothing then, and the first run that fails ends it all,
             because processes that wait for each other do not agree on how to go on.
-        eager: as `fit` takes it.
+        eager, precision: as `fit` takes them.
 
     A run that another process has under way is left to it. Raises DataError if data is
     missing or damaged and DiskError if a folder cannot be written, both before anything
@@ -69,14 +70,17 @@ def run(
     if minutes is not None and not 0 < minutes < float("inf"):
         raise ValueError(f"budget_minutes={minutes!r}: it takes a number > 0")
     deadline = None if minutes is None else time.time() + 60 * minutes
+    check_precision(precision)
     pick_device(device)  # raises, saying what is wrong
     todo = group.broadcast(missing(configs, folder))
     if todo:
         _check_surroundings(todo, folder)
     if todo and group is not ALONE:
-        _run_together(todo, device, folder, progress, deadline, group)
+        how = {"group": group, "precision": precision}
+        _run_together(todo, device, folder, progress, deadline, how)
     elif todo:
-        given = (device, folder, max(1, cores() // workers), deadline, eager)
+        how = {"eager": eager, "precision": precision}
+        given = (device, folder, max(1, cores() // workers), deadline, how)
         failed = _run_all(todo, workers, given, progress)
         if failed:
             raise RunsFailed(
@@ -100,7 +104,7 @@ def _check_surroundings(todo, folder):
 def _run_all(todo, workers, given, progress):
     """Train ``todo``, a process each; returns which failed and why, in words.
 
-    given: what every `Worker` is given: (device, folder, threads, deadline, eager).
+    given: what every `Worker` is given: (device, folder, threads, deadline, how).
     """
     device, folder, _, deadline, _ = given
     pace, waiting, working, ended = Pace(device, folder), list(todo), [], []
@@ -178,8 +182,9 @@ def _signals_noted():
 # ---------------------------------------------------------------- under torchrun
 
 
-def _run_together(todo, device, folder, progress, deadline, group):
-    """Train ``todo`` here, one after another, each in all processes of ``group``."""
+def _run_together(todo, device, folder, progress, deadline, how):
+    """Train ``todo`` here, one after another, each in all processes of the group."""
+    group = how["group"]
     pace, waiting = Pace(device, folder, group.world), list(todo)
     shown = progress and group.main
     with _signals_noted() as signals, bar(todo, shown) as shown_bar:
@@ -199,7 +204,7 @@ def _run_together(todo, device, folder, progress, deadline, group):
             waiting.remove(config)
             told = f"[{len(todo) - len(waiting)}/{len(todo)}] {describe(config)}: "
             try:
-                tell(told + result(train(config, device, folder, note, stop, group)))
+                tell(told + result(train(config, device, folder, note, stop, **how)))
             except Interrupted:
                 tell(told + "stopped; its checkpoint is written")
                 break

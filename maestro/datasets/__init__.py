@@ -8,7 +8,7 @@ from ..paths import data_folder
 from . import corpus, imagenet, images, originals, translation
 from .corpus import prepare_multi30k
 from .download import Source
-from .images import ImageTask, cifar10, digits, imagenette64, mnist
+from .images import ImageTask, cifar10, cifar10_alternating, digits, imagenette64, mnist
 from .originals import (
     CIFAR10_COPY,
     MNIST,
@@ -34,6 +34,7 @@ __all__ = [
     "available",
     "bleu",
     "cifar10",
+    "cifar10_alternating",
     "corpus",
     "digits",
     "fingerprint",
@@ -55,11 +56,14 @@ TASKS = {
     "mnist": mnist,
     "digits": digits,
     "cifar10": cifar10,
+    "cifar10_alternating": cifar10_alternating,
     "imagenette64": imagenette64,
     "multi30k": multi30k,
     "imagenet": imagenet.imagenet,
     "imagenette": imagenet.imagenette,
 }
+
+FILES = {"cifar10_alternating": "cifar10"}  # of tasks that are not called as their data
 
 
 def load(task, device="cpu"):
@@ -76,7 +80,9 @@ def available(task):
     """Whether the data of ``task`` is there, as `load` takes it up at once."""
     if task in imagenet.TREES:
         return (data_folder() / imagenet.TREES[task]).is_dir()
-    return task == "digits" or (data_folder() / f"{task}.npz").is_file()
+    return (
+        task == "digits" or (data_folder() / f"{FILES.get(task, task)}.npz").is_file()
+    )
 
 
 def prepare_digits():

@@ -66,7 +66,7 @@ class FolderTask(Classification):
     def __len__(self):
         return len(self.train)
 
-    def epoch(self, batch_size, seed, done=0):
+    def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
         """(images (B, C, H, W), labels (B,)) of one pass, the first ``done`` left out.
 
         ``seed`` decides the order and the augmentation.

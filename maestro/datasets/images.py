@@ -19,18 +19,22 @@ class Classification:
     """
 
     metric = "accuracy"  # in per cent, on the test set
+    channels_last = (
+        False  # whether they are in memory on a CPU; on a GPU they always are
+    )
 
     def __init__(self, mean, std, device):
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device)
         self.std = torch.tensor(std, dtype=torch.float32, device=device)
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, label_smoothing=0.0):
         """Mean cross-entropy of one batch, to descend on.
 
         Returns (loss, its sum over examples, detached).
         """
         images, labels = batch
-        loss = F.cross_entropy(model(images), labels)
+        logits = model(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         return loss, loss.detach() * len(labels)
 
     def count(self, batch):
@@ -57,11 +61,12 @@ class Classification:
     def normalised(self, pixels):
         """uint8 (B, H, W, C) -> float32 (B, C, H, W), by the data set's mean and std.
 
-        On a GPU the channels stay last in memory, as its convolutions like them best.
+        The channels stay last in memory where convolutions like them best.
         """
         x = pixels.float().div_(255).sub_(self.mean).div_(self.std)
         x = x.permute(0, 3, 1, 2)
-        return x if x.device.type == "cuda" else x.contiguous()
+        last = self.channels_last or x.device.type == "cuda"
+        return x if last else x.contiguous()
 
 
 class ImageTask(Classification):
@@ -69,18 +74,29 @@ class ImageTask(Classification):
 
     arrays: {train,test}_{images,labels}. mean, std: per channel, of pixels in 0..1.
     crop: training images are cropped at random after framing by so many zero pixels,
-    and mirrored at random; 0 leaves them as they are.
+    and mirrored at random; 0 leaves them as they are. frame: "constant", or "reflect":
+    their own pixels in place of the zeros. alternate: of two epochs in a row an image
+    is mirrored in one, instead of at random.
     example: one image of zeros (1, C, H, W), for counting. fingerprint: of the data.
     """
 
-    def __init__(self, arrays, mean, std, device="cpu", crop=0):
+    def __init__(
+        self,
+        arrays,
+        mean,
+        std,
+        device="cpu",
+        crop=0,
+        frame="constant",
+        alternate=False,
+    ):
         super().__init__(mean, std, device)
         self.fingerprint = fingerprint(arrays)
         self.classes = int(arrays["train_labels"].max()) + 1
-        self.crop = crop
-        frame = ((0, 0), (crop, crop), (crop, crop), (0, 0))
+        self.crop, self.alternate = crop, alternate
+        sides = ((0, 0), (crop, crop), (crop, crop), (0, 0))
         images = {
-            "train": np.pad(arrays["train_images"], frame),
+            "train": np.pad(arrays["train_images"], sides, frame),
             "test": arrays["test_images"],
         }
         for split, pixels in images.items():
@@ -93,11 +109,21 @@ class ImageTask(Classification):
     def __len__(self):
         return len(self.train[1])
 
-    def epoch(self, batch_size, seed, done=0):
+    def first(self, count):
+        """The first training images (count, C, H, W), normalised, not augmented."""
+        height, width = self.example.shape[2:]
+        inner = (
+            slice(self.crop, self.crop + height),
+            slice(self.crop, self.crop + width),
+        )
+        return self.normalised(self.train[0][:count, *inner])
+
+    def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
         """(images (B, C, H, W), labels (B,)) of one pass, the first ``done`` left out.
 
         ``seed`` decides the order and the augmentation, so that a pass can be taken up
-        at any batch.
+        at any batch. turn: a seed of the whole training and the number of the epoch, of
+        which it depends who is mirrored if that is to alternate.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -107,6 +133,10 @@ class ImageTask(Classification):
             sides = 2 * self.crop + 1
             shifts = torch.randint(sides, (2, len(self)), generator=generator)
             mirrored = torch.rand(len(self), generator=generator) < 0.5
+            if self.alternate:
+                generator.manual_seed(turn[0])
+                mirrored = torch.rand(len(self), generator=generator) < 0.5
+                mirrored ^= turn[1] % 2 == 1
             moved = [part.to(device) for part in (*shifts, mirrored)]
         order = order.to(device)
         for start in range(done * batch_size, len(order), batch_size):
@@ -151,6 +181,17 @@ def cifar10(device="cpu"):
     arrays = _read("cifar10", originals.CIFAR10_COPY)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
     return ImageTask(arrays, mean, std, device, crop=4)
+
+
+def cifar10_alternating(device="cpu"):
+    """CIFAR-10 as airbench augments it (Jordan 2024): reflected, mirrored in turns.
+
+    Cropped from a frame of two reflected pixels; mirrored in every other epoch. Mean
+    and deviation of all pixels.
+    """
+    arrays = _read("cifar10", originals.CIFAR10_COPY)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    return ImageTask(arrays, mean, std, device, 2, "reflect", alternate=True)
 
 
 def imagenette64(device="cpu"):

@@ -55,7 +55,7 @@ class TranslationTask:
     def __len__(self):
         return self.lengths.shape[1]
 
-    def epoch(self, batch_size, seed, done=0):
+    def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
         """((source (B, S), target (B, T)), target symbols) of one pass, less ``done``.
 
         Of similar lengths: pools of a hundred batches, in an order that ``seed``
@@ -79,13 +79,18 @@ class TranslationTask:
             # every row's start is given, all that follows is to be found
             yield rows, int((target_lengths[batches[i]] - 1).sum())
 
-    def loss(self, model, batch):
+    def loss(self, model, batch, label_smoothing=0.0):
         """Label-smoothed cross-entropy, summed over target symbols as the recipe does.
 
         Returns (loss to descend, the same detached). As in the recipe's source, the
         smoothing goes to the V - 1 symbols that are wrong, padding among them. PyTorch
         spreads its own over all V, which with V / (V - 1) times as much is the same.
         """
+        if label_smoothing:
+            raise ValueError(
+                f"label_smoothing={label_smoothing!r}: translation has its own; leave "
+                "it at 0"
+            )
         (source, target), _ = batch
         logits = model(source, target[:, :-1])
         loss = F.cross_entropy(

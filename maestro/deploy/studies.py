@@ -21,9 +21,7 @@ from ..training.distributed import ALONE
 from ..training.loop import Training
 
 
-def train_and_study(
-    configs, device="auto", workers=1, minutes=None, group=ALONE, eager=False
-):
+def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
     """Train those of ``configs`` that have no record, then make every missing study.
 
     Raises as `campaign.run`, whose arguments these are, and `study` do. Runs that fail
@@ -31,7 +29,7 @@ def train_and_study(
     """
     failed = None
     try:
-        run(configs, device, workers, minutes=minutes, group=group, eager=eager)
+        run(configs, device, workers, group=group, **more)
     except RunsFailed as error:
         failed = error
     if group.main:

@@ -3,12 +3,14 @@
 Each takes ``classes`` (the vocabulary, for the Transformer) and numbers for its size.
 """
 
+from .compact import Compact
 from .lenet import LeNet
 from .resnet import resnet18, resnet50
 from .transformer import Transformer
 from .vgg import vgg19
 
 MODELS = {
+    "compact": Compact,
     "lenet": LeNet,
     "resnet18": resnet18,
     "resnet50": resnet50,

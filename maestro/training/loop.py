@@ -25,13 +25,13 @@ from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
 from .energy import Meter
 from .history import History
-from .machine import pick_device, ran_on
-from .optimizers import lr_at, make_optimizer, parameter_groups, set_lr
+from .machine import keep_memory, pick_device, pick_precision, ran_on
+from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_lr
 from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
 RECALIBRATION = 200  # batches over which batch norm's statistics are estimated anew
-PLAIN = ("epoch", "step", "steps", "loss_sum", "examples")  # state that is just numbers
+PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions")  # of the state
 
 
 class Interrupted(Exception):
@@ -48,9 +48,18 @@ class Training:
         group: the processes that share the run.
         recorder: what records steps to replay them, as `CudaRecorder`; None if every
             step is run as it is.
+        precision: "float32", "bfloat16", or "auto": as the recipe has it.
     """
 
-    def __init__(self, config, device="cpu", task=None, group=ALONE, recorder=None):
+    def __init__(
+        self,
+        config,
+        device="cpu",
+        task=None,
+        group=ALONE,
+        recorder=None,
+        precision="auto",
+    ):
         self.config, self.device = config, pick_device(device)
         self.group, self.recorder = group, recorder
         self.method = methods.make(config)
@@ -60,13 +69,15 @@ class Training:
                 f"model={config.model!r}; it is one of {', '.join(MODELS)}"
             )
         self.task = task or datasets.load(config.task, self.device)
+        self.precision = pick_precision(self.device, precision, config.recipe)
+        self.precisions = [self.precision]  # all that the run has had
         self.task.rows = group.rows
+        self.task.channels_last = self.precision != "float32"
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
         on_gpu = self.device.type == "cuda"
         if on_gpu:  # the peak is to be this run's, not its process's
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.precision = "bfloat16" if on_gpu else "float32"
         self.model = self._make_model()
         self.replay = Replay(self._descend, recorder) if recorder else None
         self.epoch = self.step = 0  # epochs finished; steps done in this one
@@ -76,18 +87,21 @@ class Training:
         self.meter = Meter(self.device)  # of this epoch
         self.history = History(self.method.ranks(self.model))
         self._make_optimizer()
+        self._freeze()
         self._part_dropout()
 
     def _make_model(self):
         """The network that the method trains first, on the device."""
         model = MODELS[self.config.model](classes=self.task.classes, **self.config.size)
+        if hasattr(model, "start_from"):
+            model.start_from(self.task)
         self.dense = costs(model, self.task.example).footprint({})
         model = self.method.prepare(model, self.task.example, self.generator)
         return self._placed(self.group.prepared(model, self.device))
 
     def _placed(self, model):
-        on_gpu = self.device.type == "cuda"
-        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        last = self.device.type == "cuda" or self.precision != "float32"
+        layout = torch.channels_last if last else torch.contiguous_format
         return model.to(self.device, memory_format=layout)
 
     # ------------------------------------------------------------ where it stands
@@ -114,7 +128,13 @@ class Training:
     def lr(self, step):
         """The schedule's learning rate at its step number ``step``."""
         phase, done = self.phase
-        return lr_at(phase.recipe, phase.first + done, step)
+        share = (self.step - self.steps + step) / self.epoch_steps
+        return lr_at(phase.recipe, phase.first + done, step, share)
+
+    @property
+    def epoch_steps(self):
+        """How many steps an epoch has."""
+        return math.ceil(len(self.task) / self.phase[0].recipe.batch_size)
 
     # ------------------------------------------------------------ an epoch
 
@@ -128,6 +148,7 @@ class Training:
             self._follow(self.method.before_epoch(self.model, self.optimizer))
         cost = self.method.training_cost(self.model)
         self.model.train()
+        self._freeze()
         # wrapped anew each epoch, because shrinking replaces parameters
         net = self.group.spread(self.model, self.task.example)
         for batch in self._batches():
@@ -167,14 +188,21 @@ class Training:
     def _batches(self):
         """What is left of this epoch's batches."""
         seed = _seed(self.config.seed, f"order {self.epoch}")
-        return self.task.epoch(self.phase[0].recipe.batch_size, seed, self.step)
+        turn = _seed(self.config.seed, "mirrored"), self.epoch
+        size = self.phase[0].recipe.batch_size
+        return self.task.epoch(size, seed, self.step, turn)
 
     def _train_step(self, net, batch):
         """One step; returns the loss of its batch, summed over examples."""
         set_lr(self.optimizer, self.lr(self.steps))
         self.method.draw()
         self.steps += 1
-        return self.replay(batch) if self.replay else self._descend(batch, net)
+        loss_sum = self.replay(batch) if self.replay else self._descend(batch, net)
+        if self.lookahead:
+            phase, done = self.phase
+            steps = (phase.first + done) * self.epoch_steps + self.step + 1
+            self.lookahead.after_step(self.model, steps)
+        return loss_sum
 
     def _descend(self, batch, net=None):
         """What the device does in a step: it must never have to wait for the host."""
@@ -219,7 +247,25 @@ class Training:
         recipe = self.phase[0].recipe
         groups = self.method.groups(parameter_groups(self.model, recipe), self.model)
         self.optimizer = make_optimizer(groups, recipe, self.replay is not None)
+        self.lookahead = None
+        if recipe.lookahead:
+            steps = recipe.epochs * self.epoch_steps
+            self.lookahead = Lookahead(self.model, recipe.lookahead, steps)
         self._recapture()
+
+    def _freeze(self):
+        """From their epoch on, what the recipe freezes has no gradient."""
+        phase, done = self.phase
+        there = dict(self.model.named_parameters())
+        for name, epochs in phase.recipe.freeze:
+            if name not in there:
+                raise ValueError(
+                    f"freeze={name!r}: {self.config.model} has no such parameter"
+                )
+            trained = phase.first + done < epochs
+            if there[name].requires_grad != trained:
+                there[name].requires_grad_(trained)
+                self._recapture()
 
     def _recapture(self):
         """Record the next step anew: shapes or places have changed."""
@@ -279,6 +325,8 @@ class Training:
         state["losses"] = [loss.cpu() for loss in self.losses]
         for name in ("optimizer", "history", "meter"):
             state[name] = getattr(self, name).state_dict()
+        if self.lookahead:
+            state["lookahead"] = self.lookahead.state_dict()
         state["generators"] = {
             "method": self.generator.get_state(),
             "torch": torch.get_rng_state(),
@@ -297,6 +345,10 @@ class Training:
         self.restore_network(state)
         self._make_optimizer()
         self._load_optimizer(state["optimizer"])
+        if self.lookahead:
+            self.lookahead.load_state_dict(state["lookahead"])
+        if self.precision not in self.precisions:
+            self.precisions = [*self.precisions, self.precision]
         self.history.load_state_dict(state["history"])
         self.meter.load_state_dict(state["meter"])
         self.generator.set_state(state["generators"]["method"])
@@ -326,7 +378,7 @@ class Training:
             "fixed": counted.fixed._asdict(),
             "maps": {name: list(layer) for name, layer in counted.maps.items()},
             **self.history.fields(),
-            "ran_on": ran_on(self.device, self.precision)
+            "ran_on": ran_on(self.device, ", ".join(self.precisions))
             | self.group.told
             | ({"replayed": True} if self.replay else {})
             | {"wall_seconds": round(sum(seconds), 1)},
@@ -345,7 +397,10 @@ class Step:
     def backward(self):
         """The batch's forward and backward pass; returns the loss, summed."""
         with self._training._autocast():
-            loss, loss_sum = self._training.task.loss(self._net, self._batch)
+            recipe = self._training.phase[0].recipe
+            loss, loss_sum = self._training.task.loss(
+                self._net, self._batch, recipe.label_smoothing
+            )
         loss.backward()
         return loss_sum
 
@@ -366,6 +421,7 @@ def fit(
     folder=None,
     group=ALONE,
     eager=False,
+    precision="auto",
 ):
     """Run ``config``, or go on from its checkpoint; writes and returns the record.
 
@@ -382,12 +438,15 @@ def fit(
             when one is to.
         eager: on a GPU, launch every kernel by itself, instead of replaying recorded
             steps (replay.py).
+        precision: as `Training` takes it.
     """
+    keep_memory()
     checkpoint = checkpoint_path(config)
     device = pick_device(device)
     replays = methods.make(config).replayable and group is ALONE and not eager
     recorder = CudaRecorder(device) if replays and device.type == "cuda" else None
-    training = resume(Training(config, device, task, group, recorder), checkpoint)
+    training = Training(config, device, task, group, recorder, precision)
+    training = resume(training, checkpoint)
     saved = time.monotonic()
 
     def after_step(training):
@@ -438,7 +497,8 @@ def resume(training, checkpoint):
         print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
         checkpoint.unlink(missing_ok=True)
     config, device, task = training.config, training.device, training.task
-    return Training(config, device, task, group, training.recorder)
+    recorder, precision = training.recorder, training.precision
+    return Training(config, device, task, group, recorder, precision)
 
 
 @torch.no_grad()

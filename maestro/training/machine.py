@@ -1,14 +1,21 @@
 """The machine as a record tells of it: device, versions, memory; never its name."""
 
+import ctypes
+import functools
 import platform
 import resource
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from ..paths import ROOT
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+GAIN = 1.2  # how many times quicker bfloat16 must be than float32
+ERROR = 0.01  # how far its result may be off, relative to float32
 
 
 def pick_device(device):
@@ -41,6 +48,80 @@ def pick_device(device):
     return device
 
 
+def check_precision(asked):
+    """``asked``, if it is one of PRECISIONS; else ValueError."""
+    if asked not in PRECISIONS:
+        raise ValueError(f"precision={asked!r}; it is one of {', '.join(PRECISIONS)}")
+    return asked
+
+
+def pick_precision(device, asked, recipe):
+    """What a network computes in on ``device``: "float32" or "bfloat16".
+
+    asked: one of PRECISIONS. "auto" is bfloat16 on a GPU, and on a CPU what the recipe
+    says: float32, or bfloat16 where `bfloat16_pays`.
+    """
+    if check_precision(asked) != "auto":
+        return asked
+    on_cpu = device.type == "cpu" and recipe.precision == "auto" and bfloat16_pays()
+    return "bfloat16" if on_cpu or device.type == "cuda" else "float32"
+
+
+@functools.cache
+def bfloat16_pays():
+    """Whether this CPU has instructions for bfloat16, and they are right and quick.
+
+    Releases of PyTorch had convolutions in bfloat16 that were wrong or many times
+    slower on some processors, so one is tried forwards and backwards, for a second.
+    """
+    if not {"avx512_bf16", "amx_bf16"} & _cpu_flags():
+        return False
+    error, gain = _try_bfloat16()
+    return error <= ERROR and gain >= GAIN
+
+
+def _try_bfloat16(seconds=1.0):
+    """(largest relative error, how many times quicker) of a convolution in bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, gradient = (
+        torch.randn(*shape, generator=generator).to(memory_format=torch.channels_last)
+        for shape in ((64, 64, 16, 16), (64, 64, 3, 3), (64, 64, 16, 16))
+    )
+
+    def run(kind):
+        args = [t.to(kind).requires_grad_() for t in (x, weight)]
+        start = time.perf_counter()
+        out = torch.nn.functional.conv2d(*args, padding=1)
+        grads = torch.autograd.grad(out, args, gradient.to(kind))
+        took = time.perf_counter() - start
+        return took, [t.detach().float() for t in (out, *grads)]
+
+    (_, right), (_, found) = run(torch.float32), run(torch.bfloat16)
+    error = max(
+        ((a - b).norm() / a.norm()).item() for a, b in zip(right, found, strict=True)
+    )
+    took, end = ([], []), time.perf_counter() + seconds
+    while time.perf_counter() < end or len(took[0]) < 3:
+        for times, kind in zip(took, (torch.float32, torch.bfloat16), strict=True):
+            times.append(run(kind)[0])
+    # the least of many: other processes only ever add to it
+    return error, min(took[0]) / min(took[1])
+
+
+def keep_memory():
+    """Let the C library keep what is freed: a training step asks for it all again.
+
+    glibc gives large blocks back to the system at once, and the next step faults them
+    in page by page. Returns whether it took the settings; elsewhere nothing is changed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim, pad, mapped = -1, -2, -3  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+    taken = [mallopt(mapped, 1 << 30), mallopt(trim, 2**31 - 1), mallopt(pad, 1 << 26)]
+    return all(taken)
+
+
 def device_name(device):
     """'CPU', or the model of the GPU."""
     if device.type == "cuda":
@@ -54,17 +135,24 @@ def processor():
     bfloat16 instructions are named where the CPU has them, because they decide whether
     a lower precision pays.
     """
+    model = _cpu_info().get("model name") or platform.processor() or platform.machine()
+    used = [torch.backends.cpu.get_cpu_capability()]
+    used += [name for name in ("avx512_bf16", "amx_bf16") if name in _cpu_flags()]
+    return ", ".join([model, *used])
+
+
+def _cpu_flags():
+    return set(_cpu_info().get("flags", "").split())
+
+
+def _cpu_info():
+    """What Linux says of a core, {name: value}; empty elsewhere."""
     try:
         info = Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:  # not Linux
-        info = ""
+    except OSError:
+        return {}
     fields = dict(line.split("\t", 1) for line in info.splitlines() if "\t" in line)
-    fields = {name.strip(): value.strip("\t: ") for name, value in fields.items()}
-    model = fields.get("model name") or platform.processor() or platform.machine()
-    flags = set(fields.get("flags", "").split())
-    used = [torch.backends.cpu.get_cpu_capability()]
-    used += [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
-    return ", ".join([model, *used])
+    return {name.strip(): value.strip("\t: ") for name, value in fields.items()}
 
 
 def ran_on(device, precision):
