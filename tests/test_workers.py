@@ -118,6 +118,8 @@ def test_a_run_in_a_few_words(digits_config):
     words = describe(digits_config(lambda_gl=8e-5, sampler="pair"))
     assert words.startswith("lenet/digits maestro lambda_gl=8e-05 ")
     assert words.endswith(" sampler=pair seed 0")
+    narrow = replace(digits_config("dense"), size={"width": 8}, scale="laptop")
+    assert workers.describe(narrow) == "lenet/digits laptop width=8 dense seed 0"
 
 
 def test_a_claimed_run_is_left_alone(folders, digits_config):

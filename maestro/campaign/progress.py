@@ -14,9 +14,12 @@ def describe(config):
     The scale is said where it is not the paper's, the size where it is not the model's
     own.
     """
-    numbers = [f"{k}={_short(v)}" for k, v in {**config.size, **config.options}.items()]
+    size, options = (
+        " ".join(f"{key}={_short(value)}" for key, value in numbers.items())
+        for numbers in (config.size, config.options)
+    )
     scale = "" if config.scale == "paper" else config.scale
-    words = (f"{config.model}/{config.task}", scale, config.method, *numbers)
+    words = (f"{config.model}/{config.task}", scale, size, config.method, options)
     return " ".join(w for w in words if w) + f" seed {config.seed}"
 
 
