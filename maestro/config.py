@@ -86,6 +86,8 @@ class Recipe:
             )
         for name, count in (("betas", 2), ("triangle", 3)):
             object.__setattr__(self, name, _numbers(name, getattr(self, name), count))
+        if max(self.betas) >= 1:
+            raise ValueError(f"betas={self.betas!r}: it takes two numbers < 1")
         if not 0 < self.triangle[1] < 1:
             raise ValueError(
                 f"triangle={self.triangle!r}: the peak is between 0 and 1 of all steps"
@@ -121,14 +123,11 @@ class RunConfig:
             value = getattr(self, name)
             if type(value) is not str:
                 raise ValueError(f"{name}={value!r}: it takes text")
+        if not isinstance(self.recipe, Recipe):
+            raise ValueError(f"recipe={self.recipe!r}: it takes a Recipe")
         integer("seed", self.seed, low=0)
         for name in ("options", "size"):
-            given = getattr(self, name)
-            try:  # a copy as JSON keeps it, so that a record gives the same value back
-                copy = json.loads(json.dumps(dict(given), allow_nan=False))
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{name}={given!r}: {error}") from None
-            object.__setattr__(self, name, copy)
+            object.__setattr__(self, name, _as_json(name, getattr(self, name)))
 
     @property
     def id(self):
@@ -148,6 +147,19 @@ class RunConfig:
             return cls(**values | {"recipe": Recipe(**values["recipe"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a run's configuration: {error}") from None
+
+
+def _as_json(name, given):
+    """A copy as JSON keeps it, so that a record gives the same value back."""
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise ValueError(f"{name}={given!r}: it takes {{name: value}}")
+    try:
+        return json.loads(json.dumps(given, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}={given!r}: it takes finite numbers, text, true, false or lists "
+            f"({error})"
+        ) from None
 
 
 def number(name, value):

@@ -67,6 +67,15 @@ def write_whole(path, content):
             raise
 
 
+def remove_parts(path):
+    """Remove what processes that were killed left of writing ``path``.
+
+    Whoever calls this must be the only one that writes there.
+    """
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def require_writable(folder):
     """Raise DiskError, naming ``folder``, unless a mebibyte can be written there.
 

@@ -142,6 +142,7 @@ def test_options_cannot_be_changed_from_outside():
         ("weight_decay", [0.1]),
         ("lr_decay", -1),
         ("optimizer", "adma"),
+        ("betas", (0.9, 1.0)),
         ("milestones", 3),
         ("milestones", (0,)),
         ("milestones", (1.5,)),
@@ -173,6 +174,11 @@ def test_a_bad_value_in_the_recipe_is_refused_by_name(name, value):
         ("options", {"lambda_gl": float("nan")}),
         ("options", {"skip": {1, 2}}),
         ("options", 5),
+        ("options", [("lambda_gl", 1)]),
+        ("options", {1: 2}),
+        ("size", None),
+        ("recipe", None),
+        ("recipe", RUN.to_dict()["recipe"]),
     ],
 )
 def test_a_bad_value_in_the_run_is_refused_by_name(name, value):

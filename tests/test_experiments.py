@@ -1,5 +1,7 @@
 """The list of runs: what each scale keeps of the paper's, and what is wanted first."""
 
+import math
+
 import pytest
 
 from maestro.campaign import experiments
@@ -94,3 +96,21 @@ def test_the_compact_scale_goes_row_by_row_and_ends_with_the_narrow_networks():
     assert all(c.options["lambda_gl"] == 0 for c in eleven[5:10])
     widths = [c.size["width"] for c in eleven[-25:]]
     assert widths == sorted(widths, reverse=True) and len(set(widths)) == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lambdas": (math.nan,)}, "lambdas=nan: it takes a finite number >= 0"),
+        ({"lambdas": "1e-5"}, "lambdas='1': it takes a finite number >= 0"),
+        ({"lambdas": (-1,)}, "lambdas=-1: it takes a finite number >= 0"),
+        ({"lambdas": (True,)}, "lambdas=True: it takes a finite number >= 0"),
+        ({"thresholds": ()}, r"thresholds=\(\): it takes at least one number"),
+        ({"thresholds": (None,)}, "thresholds=None: it takes a finite number >= 0"),
+        ({"seeds": (0.5,)}, "seed=0.5: it takes an integer >= 0"),
+        ({"epochs": -1}, "epochs=-1: it takes an integer >= 1"),
+    ],
+)
+def test_a_grid_of_what_is_no_number_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.lenet_mnist(**wrong)

@@ -1,11 +1,13 @@
 """The networks have exactly the paper's sizes, and compute what they should."""
 
+import re
+
 import pytest
 import torch
 
 import maestro
 from maestro.lowrank.counting import costs, footprint
-from maestro.models import MODELS, compact
+from maestro.models import MODELS, compact, make
 from maestro.models.transformer import PAD
 
 COUNTS = [  # name, options, image size, dense (params, MACs), factorised (both)
@@ -125,3 +127,25 @@ def test_the_compact_network_starts_from_its_data():
     )
     maestro.factorize(net, skip="whiten")
     assert len(maestro.ranks(net)) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("lenet5", {}, "model='lenet5'; it is one of compact, lenet, resnet18"),
+        (None, {}, "model=None; it is one of"),
+        ("lenet", {"width": 8}, "size={'width': 8}: lenet takes no size"),
+        ("vgg19", {"widht": 8}, "size={'widht': 8}: vgg19 takes width, hidden"),
+        ("resnet18", {"width": 0}, "size={'width': 0}: width is an integer >= 1"),
+        ("resnet18", {"width": "8"}, "size={'width': '8'} of resnet18: "),
+        ("transformer", {"classes": 3}, "size={'classes': 3}: transformer takes width"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_in_words(name, size, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        make(name, 10, size)
+
+
+def test_a_network_is_built_in_its_size():
+    net = make("resnet18", 7, {"width": 8})
+    assert (net.conv1.out_channels, net.fc.out_features) == (8, 7)

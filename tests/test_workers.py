@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import json
+import math
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -44,6 +46,8 @@ def logged(config, *rest, **named):
         file.write(f"{config.id} {os.getppid()} {os.getpid()}\\n")
     while len({line.split()[1] for line in log.read_text().splitlines()}) < together:
         time.sleep(0.02)
+    if config.seed == 98:
+        raise ValueError("made to fail\\nand more")
     if config.seed == 99:  # it hears that it is to stop, and does not
         while not named["stop"]():
             time.sleep(0.02)
@@ -157,7 +161,13 @@ def test_missing_data_are_told_before_anything_is_trained(
     [
         ({"workers": 0}, "workers=0: it takes an integer >= 1"),
         ({"workers": "2"}, "workers='2': it takes an integer >= 1"),
+        ({"workers": True}, "workers=True: it takes an integer >= 1"),
         ({"device": "gpu"}, "device='gpu'; it is auto"),
+        ({"device": None}, "device=None; it is auto"),
+        ({"minutes": math.nan}, "minutes=nan: it takes a finite number"),
+        ({"minutes": 0}, "minutes=0: it takes a number > 0"),
+        ({"minutes": "5"}, "minutes='5': it takes a finite number"),
+        ({"minutes": True}, "minutes=True: it takes a finite number"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_is_trained(
@@ -165,6 +175,36 @@ def test_a_wrong_setting_is_told_before_anything_is_trained(
 ):
     with pytest.raises(ValueError, match=message):
         workers.run([digits_config()], **wrong)
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        (None, "configs=None: it takes a list of RunConfigs"),
+        ("mnist", "configs='mnist': it takes a list of RunConfigs"),
+        (["mnist"], "'mnist' among the configs is no RunConfig"),
+        ({"model": "lent"}, "model='lent'; it is one of compact, lenet"),
+        ({"method": "dens"}, "method='dens'; it is one of dense, maestro"),
+        ({"task": "digit"}, "task='digit'; it is one of mnist, digits"),
+        ({"options": {"lamda": 1}}, "maestro has no option 'lamda'; it takes: "),
+        ({"size": {"width": 8}}, "size={'width': 8}: lenet takes no size"),
+        (
+            {"model": "resnet18", "size": {"width": 0}},
+            "size={'width': 0}: width is an integer >= 1",
+        ),
+        (
+            {"model": "resnet18", "size": {"width": "8"}},
+            "size={'width': '8'} of resnet18: ",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_is_told_before_anything_is_trained(
+    configs, message, nothing_runs, folders, digits_config
+):
+    if isinstance(configs, dict):
+        configs = [digits_config(), replace(digits_config(), **configs)]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        workers.run(configs)
 
 
 def test_damaged_data_are_named_once_before_anything_is_trained(
@@ -222,7 +262,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     house, digits_config
 ):
     good = [digits_config(seed=seed, epochs=1) for seed in range(3)]
-    bad = digits_config(lr=0.05, epochs=1, sampler="pairs")
+    bad = digits_config(seed=98, epochs=1)
     process = start(house, [good[0], bad, *good[1:]], workers=2)
     out, err = process.communicate()
     assert process.returncode == 1 and out == ""
@@ -231,7 +271,7 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     *lines, last = err.splitlines()
     words = describe(bad)
     assert last.startswith(
-        f"failed: 1 of 4 runs failed: {words}: ValueError: mode='pairs'"
+        f"failed: 1 of 4 runs failed: {words}: ValueError: made to fail"
     )
     # stderr is no terminal here: a line for each run that ended, in that order
     assert [line.split(" ")[0] for line in lines] == [f"[{n}/4]" for n in (1, 2, 3, 4)]

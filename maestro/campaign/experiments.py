@@ -7,7 +7,7 @@ command line and the campaign mean the same run by the same words.
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..config import Recipe, RunConfig
+from ..config import Recipe, RunConfig, number
 
 
 class Scale(NamedTuple):
@@ -170,7 +170,9 @@ def lenet_mnist(lambdas=(), seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)):
     the threshold cannot touch (dense, lambda_gl = 0) are there once.
     """
     lambdas = lambdas or LENET.lambdas
-    first, *others = thresholds
+    if not thresholds:
+        raise ValueError(f"thresholds={thresholds!r}: it takes at least one number")
+    first, *others = (number("thresholds", value) for value in thresholds)
     at_first = LENET._replace(eps_ps=first)
     configs = _grid("lenet", {"paper": at_first}, "paper", lambdas, seeds, epochs)
     cut = [value for value in lambdas if value > 0]
@@ -331,7 +333,7 @@ def _grid(
     if epochs and epochs != recipe.epochs:
         recipe, scale = replace(recipe, epochs=epochs), f"{scale}, {epochs} epochs"
     low_rank = [
-        {"lambda_gl": float(value), "eps_ps": eps_ps, "sampler": sampler}
+        {"lambda_gl": number("lambdas", value), "eps_ps": eps_ps, "sampler": sampler}
         | ({"skip": list(skip)} if skip else {})
         for value in lambdas or grid
     ]

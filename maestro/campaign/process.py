@@ -20,8 +20,13 @@ from multiprocessing import resource_tracker
 from typing import NamedTuple
 
 from ..results import records
-from ..system import writing
-from ..training.checkpoints import epochs_done, lock_path
+from ..system import remove_parts, writing
+from ..training.checkpoints import (
+    checkpoint_path,
+    epochs_done,
+    lock_path,
+    weights_path,
+)
 from ..training.distributed import ALONE
 from ..training.loop import Interrupted, fit
 from .progress import describe, result
@@ -78,6 +83,10 @@ def train(config, device, folder, note, stop, group=ALONE, **how):
         if found:  # another process had it when this one made its list
             return found[config.id]
         told = epochs_done(config)
+        if group.main:  # the claim makes it the only one that writes these
+            for path in (checkpoint_path(config), weights_path(config)):
+                remove_parts(path)
+            remove_parts(records.path_of(config.id, folder))
 
         def report(training):
             nonlocal told

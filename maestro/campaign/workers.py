@@ -13,7 +13,10 @@ import time
 from contextlib import contextmanager
 from multiprocessing import connection
 
-from .. import datasets
+import torch
+
+from .. import datasets, methods, models
+from ..config import RunConfig, integer, number
 from ..results import records
 from ..system import cores, require_writable
 from ..training.checkpoints import checkpoint_path, weights_path
@@ -59,22 +62,22 @@ def run(
             because processes that wait for each other do not agree on how to go on.
         eager, precision: as `fit` takes them.
 
-    A run that another process has under way is left to it. Raises DataError if data is
-    missing or damaged and DiskError if a folder cannot be written, both before anything
-    is trained; RunsFailed after the others are finished and recorded. SIGTERM is as
-    Ctrl-C: KeyboardInterrupt, after the runs under way have written their checkpoints;
-    a second one does not wait for these.
+    A run that another process has under way is left to it. Raises, before anything is
+    trained, ValueError on what cannot be run, DataError if data is missing or damaged
+    and DiskError if a folder cannot be written; RunsFailed after the others are
+    finished and recorded. SIGTERM is as Ctrl-C: KeyboardInterrupt, after the runs under
+    way have written their checkpoints; a second one does not wait for these.
     """
-    if type(workers) is not int or workers < 1:
-        raise ValueError(f"workers={workers!r}: it takes an integer >= 1")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise ValueError(f"budget_minutes={minutes!r}: it takes a number > 0")
+    _check_configs(configs)
+    integer("workers", workers, low=1)
+    if minutes is not None and not number("minutes", minutes):
+        raise ValueError(f"minutes={minutes!r}: it takes a number > 0")
     deadline = None if minutes is None else time.time() + 60 * minutes
     check_precision(precision)
     pick_device(device)  # raises, saying what is wrong
     todo = group.broadcast(missing(configs, folder))
     if todo:
-        _check_surroundings(todo, folder)
+        _check_todo(todo, folder)
     if todo and group is not ALONE:
         how = {"group": group, "precision": precision}
         _run_together(todo, device, folder, progress, deadline, how)
@@ -89,8 +92,22 @@ def run(
     return records.find(configs, folder)
 
 
-def _check_surroundings(todo, folder):
-    """Raise what every run would stumble over: folders and data, each named once."""
+def _check_configs(configs):
+    """Raise ValueError unless ``configs`` is a list of runs."""
+    if not isinstance(configs, list | tuple):
+        raise ValueError(f"configs={configs!r}: it takes a list of RunConfigs")
+    for config in configs:
+        if not isinstance(config, RunConfig):
+            raise ValueError(f"{config!r} among the configs is no RunConfig")
+
+
+def _check_todo(todo, folder):
+    """Raise what runs would stumble over later: names, folders and data, each once."""
+    for config in todo:
+        methods.make(config)
+    for config in {(c.model, str(c.size)): c for c in todo}.values():
+        with torch.device("meta"):  # without its weights
+            models.make(config.model, 10, config.size)
     for path in (checkpoint_path(todo[0]), weights_path(todo[0])):
         require_writable(path.parent)
     require_writable(folder or records.RUNS)

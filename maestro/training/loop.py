@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from .. import datasets, methods
+from .. import datasets, methods, models
 from ..lowrank.counting import costs
 from ..methods import Change
-from ..models import MODELS
 from ..results import records
 from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
@@ -64,10 +63,6 @@ class Training:
         self.group, self.recorder = group, recorder
         self.method = methods.make(config)
         self.phases = self.method.phases(config.recipe)
-        if config.model not in MODELS:
-            raise ValueError(
-                f"model={config.model!r}; it is one of {', '.join(MODELS)}"
-            )
         self.task = task or datasets.load(config.task, self.device)
         self.precision = pick_precision(self.device, precision, config.recipe)
         self.precisions = [self.precision]  # all that the run has had
@@ -92,7 +87,8 @@ class Training:
 
     def _make_model(self):
         """The network that the method trains first, on the device."""
-        model = MODELS[self.config.model](classes=self.task.classes, **self.config.size)
+        config = self.config
+        model = models.make(config.model, self.task.classes, config.size)
         if hasattr(model, "start_from"):
             model.start_from(self.task)
         self.dense = costs(model, self.task.example).footprint({})
