@@ -12,7 +12,7 @@ from timing import race
 from torch import nn
 
 import maestro
-from maestro.lowrank.layers import whole_registers
+from maestro.lowrank.base import whole_registers
 from maestro.training.replay import Replay
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the layer's full rank

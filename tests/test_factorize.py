@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
 
 import maestro
 from maestro.datasets.torchvision_repair import import_torchvision
@@ -127,7 +126,12 @@ def test_a_plain_subclass_is_taken():
 
 @pytest.mark.parametrize(
     "dtype, close",
-    [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)],
+    [
+        (torch.float64, 1e-12),
+        (torch.float32, 1e-5),
+        (torch.float16, 1e-2),
+        (torch.bfloat16, 5e-2),
+    ],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_dtype_and_mode_are_kept(dtype, close, training):
@@ -176,12 +180,110 @@ def test_hooks_go_on_and_can_be_removed():
     assert len(seen) == 3
 
 
-# what is left alone
+def test_attributes_buffers_and_tags_survive_and_are_merged():
+    dense = nn.Sequential(nn.Linear(6, 5), nn.Conv2d(2, 3, 3))
+    for layer in dense:
+        layer.group, layer._initialised = "body", True
+        layer.register_buffer("seen", torch.ones(2))
+        layer.register_buffer("scratch", torch.ones(2), persistent=False)
+        layer.weight.decay, layer.bias.decay = 0.1, 0.0
+    net = maestro.factorize(dense)
+    maestro.truncate(net, {"0": 1, "1": 1})
+    for _ in range(2):
+        for layer in net:
+            assert layer.group == "body" and layer._initialised
+            assert torch.equal(layer.seen, torch.ones(2)) and layer.scratch.any()
+        names = {name.rpartition(".")[2]: p for name, p in net.named_parameters()}
+        assert all(p.decay == (0.1 if p.ndim > 1 else 0.0) for p in names.values())
+        assert {"0.seen", "1.seen"} <= net.state_dict().keys()
+        assert "0.scratch" not in net.state_dict()
+        maestro.merge(net)
 
 
-class Own(nn.Linear):
-    def forward(self, x):
-        return super().forward(x) * 2
+def conv1d(n, m):
+    """transformers' Conv1D, or one that is written as it is where there is none."""
+    try:
+        from transformers.pytorch_utils import Conv1D
+    except ImportError:
+
+        class Conv1D(nn.Module):
+            __module__ = "transformers.pytorch_utils"
+
+            def __init__(self, nf, nx):
+                super().__init__()
+                self.nf, self.nx = nf, nx
+                self.weight = nn.Parameter(torch.randn(nx, nf))
+                self.bias = nn.Parameter(torch.zeros(nf))
+
+            def forward(self, x):
+                out = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
+                return out.view(*x.shape[:-1], self.nf)
+
+    return Conv1D(m, n)
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (4, 6)])
+def test_the_conv1d_of_gpt2(sizes):
+    dense = nn.Sequential(conv1d(*sizes))
+    nn.init.normal_(dense[0].bias)
+    net = unchanged(dense, torch.randn(2, 3, sizes[0]))
+    assert net[0].shape == sizes[::-1] and net[0].nf == sizes[1]
+    assert maestro.left_alone(net) == {}
+    assert type(maestro.merge(net)[0]) is nn.Linear
+
+
+# what is refused, before anything is changed
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named(value):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3)))
+    model[1][0].weight.data[1, 2] = value
+    with pytest.raises(ValueError, match="^the weight of 1.0 is not finite$"):
+        maestro.factorize(model)
+    assert maestro.ranks(model) == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(nn.ReLU()), "it has no layers with weights"),
+        (nn.Sequential(nn.Conv1d(2, 2, 1), nn.Conv1d(2, 2, 1)), "0: Conv1d .*2 such"),
+        (nn.LSTM(2, 2), "itself: LSTM is not"),
+    ],
+)
+def test_nothing_to_factorise_is_an_error_that_says_why(model, reason):
+    with pytest.raises(ValueError, match=f"nothing of .* can be .*: {reason}"):
+        maestro.factorize(model)
+
+
+def test_a_network_that_is_wrapped_already_is_refused():
+    wrapped = nn.parallel.DistributedDataParallel.__new__(
+        nn.parallel.DistributedDataParallel
+    )
+    nn.Module.__init__(wrapped)
+    wrapped.module = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match="factorize first, then wrap"):
+        maestro.factorize(wrapped)
+
+
+@pytest.mark.parametrize("value", [None, 3, "net", LeNet, [nn.Linear(2, 2)], {}])
+@pytest.mark.parametrize(
+    "function",
+    [
+        maestro.factorize,
+        maestro.left_alone,
+        maestro.low_rank_layers,
+        maestro.ranks,
+        maestro.merge,
+    ],
+)
+def test_what_is_no_network_is_refused(function, value):
+    with pytest.raises(ValueError, match="^(model|net) is .*: it takes a network"):
+        function(value)
+
+
+# networks of which a part is left alone
 
 
 class Tied(nn.Module):
@@ -195,46 +297,6 @@ class Tied(nn.Module):
 
     def forward(self, tokens):
         return self.head(self.body(self.embed(tokens)))
-
-
-@pytest.mark.parametrize(
-    "module, reason",
-    [
-        (nn.Conv2d(4, 4, 3, groups=2), "grouped convolution (groups=2)"),
-        (nn.Conv2d(4, 4, 3, groups=4), "grouped convolution (groups=4)"),
-        (nn.Conv1d(4, 4, 3), "Conv1d is not nn.Linear or nn.Conv2d"),
-        (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d is not"),
-        (nn.Embedding(5, 4), "Embedding is not"),
-        (nn.LSTM(4, 4), "LSTM is not"),
-        (nn.GRUCell(4, 4), "GRUCell is not"),
-        (nn.Bilinear(4, 4, 4), "Bilinear is not"),
-        (nn.MultiheadAttention(4, 2), "MultiheadAttention is not"),
-        (Own(4, 4), "Own is not"),
-        (nn.LazyLinear(4), "no weight before its first forward"),
-        (nn.LazyConv2d(4, 3), "no weight before its first forward"),
-        (parametrizations.weight_norm(nn.Linear(4, 4)), "computes its weight"),
-        (parametrizations.spectral_norm(nn.Linear(4, 4)), "computes its weight"),
-        (nn.Linear(4, 4, dtype=torch.complex64), "weights of torch.complex64"),
-    ],
-)
-def test_left_alone_with_its_reason(module, reason):
-    model = nn.ModuleDict({"odd": module, "plain": nn.Linear(4, 3)})
-    before = maestro.left_alone(model)
-    net = maestro.factorize(model)
-    assert net["odd"] is module
-    assert reason in before["odd"] and "plain" not in before
-    assert maestro.left_alone(net) == before
-    assert maestro.ranks(net) == {"plain": 3}
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_weight_norm_by_hook_is_left_alone():
-    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
-    dense = copy.deepcopy(model.state_dict())
-    maestro.factorize(model)
-    assert list(maestro.left_alone(model)) == ["0"]
-    assert "computes its weight" in maestro.left_alone(model)["0"]
-    assert torch.equal(model.state_dict()["0.weight_v"], dense["0.weight_v"])
 
 
 def test_attention_reads_its_output_layer():
@@ -290,13 +352,6 @@ def test_two_layers_of_one_weight_or_one_bias_are_tied():
     assert net[1].weight is net[0].weight and net[3].bias is net[2].bias
 
 
-def test_a_weight_that_the_parent_holds_too_is_tied():
-    model = nn.Sequential(nn.Linear(4, 4))
-    model.register_parameter("also", model[0].weight)
-    assert "tied" in maestro.left_alone(model)["0"]
-    assert maestro.ranks(maestro.factorize(model)) == {}
-
-
 def test_a_model_that_holds_an_lstm():
     class Tagger(nn.Module):
         def __init__(self):
@@ -312,65 +367,6 @@ def test_a_model_that_holds_an_lstm():
     assert set(maestro.left_alone(net)) == {"embed", "lstm"}
     net(torch.randint(9, (2, 7))).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
-
-
-def test_vectors_are_not_listed():
-    model = nn.Sequential(nn.BatchNorm1d(4), nn.LayerNorm(4), nn.PReLU(4))
-    assert maestro.left_alone(model) == {}
-
-
-# skip
-
-
-def tree():
-    def block():
-        return nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
-
-    return nn.ModuleDict({"stem": nn.Linear(3, 3), "l1": block(), "l2": block()})
-
-
-@pytest.mark.parametrize(
-    "skip, left",
-    [
-        ((), []),
-        ("stem", ["stem"]),
-        (["stem", "l1.a"], ["l1.a", "stem"]),
-        ("l1", ["l1.a", "l1.b"]),
-        ("l1.*", ["l1.a", "l1.b"]),
-        ("l[12]", ["l1.a", "l1.b", "l2.a", "l2.b"]),
-        ("l?.a", ["l1.a", "l2.a"]),
-        ("*.b", ["l1.b", "l2.b"]),
-        (("l1", "*.b"), ["l1.a", "l1.b", "l2.b"]),
-        (lambda name, module: name.endswith("a"), ["l1.a", "l2.a"]),
-        (lambda name, module: isinstance(module, nn.Conv2d), []),
-    ],
-)
-def test_skip(skip, left):
-    every = ["l1.a", "l1.b", "l2.a", "l2.b", "stem"]
-    reasons = maestro.left_alone(tree(), skip)
-    net = maestro.factorize(tree(), skip)
-    assert sorted(reasons) == left and set(reasons.values()) <= {"skipped"}
-    assert sorted(maestro.ranks(net)) == [name for name in every if name not in left]
-
-
-def test_skip_takes_each_name_of_a_shared_module():
-    shared = nn.Linear(3, 3)
-    model = nn.ModuleDict({"first": shared, "second": shared, "third": nn.Linear(3, 3)})
-    assert maestro.ranks(maestro.factorize(model, "second")) == {"third": 3}
-    assert model["first"] is model["second"] is shared
-
-
-@pytest.mark.parametrize("skip", ["stm", "l3", ["stem", "l1.c"], "l1.a.*"])
-def test_skip_of_an_unknown_name_stops_before_anything(skip):
-    model = tree()
-    with pytest.raises(ValueError, match="names no module of ModuleDict"):
-        maestro.factorize(model, skip)
-    assert maestro.ranks(model) == {}
-
-
-def test_skip_names_what_is_near():
-    with pytest.raises(ValueError, match="near it: .*stem"):
-        maestro.factorize(tree(), "stemm")
 
 
 # other people's networks

@@ -137,6 +137,7 @@ def test_the_imports_are_seen():
         "lowrank.factorize",
         "lowrank.merging",
         "lowrank.products",
+        "lowrank.reads",
     }
     assert {"lowrank", "config"} <= imports("methods.maestro")[0]
     assert {"lowrank.counting", "lowrank"} <= imports("__init__")[0]

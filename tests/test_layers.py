@@ -3,14 +3,17 @@
 import copy
 import itertools
 import pickle
+import re
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import maestro
-from maestro.lowrank.layers import LowRank, LowRankConv2d, LowRankLinear
+from maestro.lowrank import LowRank, LowRankConv2d, LowRankLinear
 
 STRIDES, DILATIONS = (1, 2, (2, 1)), (1, 2, (1, 2))
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -254,14 +257,318 @@ def test_layers_can_be_pickled():
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
 
 
+MATRIX, OTHER, VECTOR = torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(3)
+
+
 @pytest.mark.parametrize(
-    "U, V", [((3, 2), (4, 1)), ((3,), (4, 1)), ((3, 2, 1), (4, 2, 1))]
+    ("arguments", "message"),
+    [
+        (
+            (MATRIX, torch.zeros(4, 1)),
+            "U (3, 2) and V (4, 1) must have as many columns",
+        ),
+        ((VECTOR, OTHER), "U is (3,): it takes a matrix"),
+        ((MATRIX, torch.zeros(4, 2, 1)), "V is (4, 2, 1): it takes a matrix"),
+        ((None, OTHER), "U is NoneType: it takes a floating-point tensor"),
+        ((MATRIX, OTHER.long()), "V is torch.int64: it takes a floating-point tensor"),
+        ((MATRIX, OTHER, MATRIX), "bias is (3, 2): it takes a vector"),
+        ((MATRIX, OTHER, torch.zeros(4)), "bias is 4 long: U has 3 rows"),
+        ((MATRIX, OTHER, True), "bias is bool: it takes a floating-point tensor"),
+    ],
 )
-def test_factors_must_be_matrices_of_as_many_columns(U, V):
-    with pytest.raises(ValueError, match="as many columns"):
-        LowRank(torch.zeros(U), torch.zeros(V))
+def test_factors_and_bias_that_do_not_fit_are_refused(arguments, message):
+    for kind in (LowRank, LowRankLinear):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            kind(*arguments)
+
+
+@pytest.mark.parametrize("like", [None, nn.Linear(4, 3), nn.Conv2d(2, 3, 3)])
+def test_a_convolution_is_made_like_one_that_fits(like):
+    with pytest.raises(ValueError, match="like=.*it takes an nn.Conv2d"):
+        LowRankConv2d(MATRIX, OTHER, None, like)
+
+
+@pytest.mark.parametrize("columns", [-1, 1.0, True, "2"])
+def test_columns_of_another_kind_are_refused(columns):
+    layer = maestro.factorize(nn.Linear(4, 3))
+    layer.columns = columns
+    with pytest.raises(ValueError, match="columns=.* a number from 0 to 3"):
+        layer(torch.randn(2, 4))
 
 
 def test_kinds():
     assert type(maestro.factorize(nn.Linear(3, 2))) is LowRankLinear
     assert type(maestro.factorize(nn.Conv2d(3, 2, 1))) is LowRankConv2d
+
+
+# state
+
+
+def network():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
+    )
+    return maestro.factorize(net.double())
+
+
+def optimizer_of(net, kind):
+    if kind is torch.optim.SGD:
+        return kind(net.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+    return kind(net.parameters(), 0.01)
+
+
+def train(net, optimizer, steps, seed):
+    data = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(8, 1, 4, 4, generator=data, dtype=torch.float64)
+        optimizer.zero_grad()
+        loss = net(x).square().mean() + 0.01 * maestro.hierarchical_group_lasso(net)
+        loss.backward()
+        optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize("first", ["network", "optimiser"])
+@pytest.mark.parametrize("trained", [0, 2])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_training_goes_on_the_same_when_both_are_loaded(kind, trained, first):
+    """The optimiser is made before: loading must not take its parameters away."""
+    net = network()
+    optimizer = optimizer_of(net, kind)
+    train(net, optimizer, 3, seed=1)
+    maestro.truncate(net, {"0": 1, "3": 2}, optimizer)
+    saved = copy.deepcopy([net.state_dict(), optimizer.state_dict()])
+    train(net, optimizer, 3, seed=2)
+
+    resumed = network()
+    its_optimizer = optimizer_of(resumed, kind)
+    alive = train(resumed, its_optimizer, trained, seed=3) if trained else None
+    before = list(resumed.parameters())
+    loads = [resumed.load_state_dict, its_optimizer.load_state_dict]
+    both = list(zip(loads, saved, strict=True))
+    for load, state in both if first == "network" else both[::-1]:
+        load(state)
+    assert all(p is q for p, q in zip(resumed.parameters(), before, strict=True))
+    assert maestro.ranks(resumed) == {"0": 1, "3": 2}
+    train(resumed, its_optimizer, 3, seed=2)
+    assert alive is None or alive.requires_grad  # a loss that lives does not matter
+    for p, q in zip(resumed.parameters(), net.parameters(), strict=True):
+        assert p.is_contiguous() and torch.equal(p, q)
+
+
+def test_loading_takes_gradients_of_another_shape_away():
+    net, small = network(), network()
+    maestro.truncate(small, {"3": 2})
+    net(torch.randn(2, 1, 4, 4).double()).sum().backward()
+    net.load_state_dict(small.state_dict())
+    assert net[3].U.grad is None and net[0].U.grad is not None
+    net(torch.randn(2, 1, 4, 4).double()).sum().backward()
+    assert net[3].U.grad.shape == (5, 2)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("ranks", [{"0": 0, "3": 1}, {"0": 6}])
+def test_any_rank_loads_into_any_other(ranks, assign):
+    saved, x = network(), torch.randn(2, 1, 4, 4).double()
+    maestro.truncate(saved, ranks)
+    for before in ({}, {"0": 2, "3": 2}):
+        net = network()
+        maestro.truncate(net, before)
+        net.load_state_dict(saved.state_dict(), assign=assign)
+        assert torch.equal(net(x), saved(x)) and net[0].U.requires_grad
+
+
+@pytest.mark.parametrize("change", ["rows", "only U", "two ranks"])
+def test_what_does_not_fit_leaves_the_layer_as_it_was(change):
+    net = network()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    state["3.U"] = state["3.U"][:, :2]
+    if change == "rows":
+        state["3.U"], state["3.V"] = state["3.U"][:3], state["3.V"][:, :2]
+    elif change == "only U":
+        del state["3.V"]
+    before = copy.deepcopy(net[3].state_dict())
+    with pytest.raises(RuntimeError, match="3.(U|V)"):
+        net.load_state_dict(state)
+    assert net[3].U.shape == before["U"].shape and torch.equal(net[3].V, before["V"])
+
+
+@pytest.mark.parametrize("form", ["number", "row"])
+def test_masked_columns_are_state(form):
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    net[0].columns, net[3].columns = 2, 0
+    if form == "row":
+        net[0].columns = torch.tensor([1.0, 1, 0, 0, 0, 0], dtype=torch.float64)
+    other = network()
+    other.load_state_dict(net.state_dict())
+    assert (other[0].columns, other[3].columns) == (2, 0)
+    assert torch.allclose(other(x), net(x), rtol=0, atol=1e-14)
+    assert maestro.ranks(other) == {"0": 6, "3": 5}
+    # and a network that uses all columns takes them all into use again
+    other.load_state_dict(network().state_dict())
+    assert other[0].columns is None and "0.columns" not in other.state_dict()
+
+
+def test_a_state_without_this_layer_leaves_its_columns():
+    net = network()
+    net[0].columns = 2
+    net.load_state_dict({}, strict=False)
+    assert net[0].columns == 2
+
+
+# what users do with a network
+
+
+def test_the_whole_network_is_saved_and_copied_at_any_rank(tmp_path):
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    maestro.truncate(net, {"0": 3, "3": 0})
+    net[0].columns = 2
+    torch.save(net, tmp_path / "net.pt")
+    loaded = torch.load(tmp_path / "net.pt", weights_only=False)
+    for other in (copy.deepcopy(net), loaded, pickle.loads(pickle.dumps(net))):
+        assert torch.equal(other(x), net(x)) and maestro.ranks(other)["0"] == 3
+        other(x).sum().backward()
+
+
+def test_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    maestro.truncate(net, {"0": 3, "3": 0})
+    net[0].columns = 2
+    safetensors.save_file(net.state_dict(), tmp_path / "net.safetensors")
+    other = network()
+    other.load_state_dict(safetensors.load_file(tmp_path / "net.safetensors"))
+    assert torch.equal(other(x), net(x))
+    safetensors.save_model(net, tmp_path / "model.safetensors")
+    again = network()
+    safetensors.load_model(again, tmp_path / "model.safetensors")
+    assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_distributed_checkpoints(tmp_path):
+    """Saved at one rank, read at another: through the state, as PyTorch's docs do."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint import format_utils
+    from torch.distributed.checkpoint.state_dict import (
+        get_model_state_dict,
+        set_model_state_dict,
+    )
+
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    maestro.truncate(net, {"0": 3, "3": 1})
+    state = get_model_state_dict(net)
+    checkpoint.save(state, checkpoint_id=tmp_path / "parts", no_dist=True)
+    format_utils.dcp_to_torch_save(tmp_path / "parts", tmp_path / "whole.pt")
+    other = network()
+    set_model_state_dict(other, torch.load(tmp_path / "whole.pt"))
+    assert torch.equal(other(x), net(x))
+    same = copy.deepcopy(net)
+    nn.init.zeros_(same[0].U)
+    state = get_model_state_dict(same)
+    checkpoint.load(state, checkpoint_id=tmp_path / "parts", no_dist=True)
+    set_model_state_dict(same, state)
+    assert torch.equal(same(x), net(x))
+
+
+def test_parameters_as_a_vector():
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    vector = nn.utils.parameters_to_vector(net.parameters())
+    assert len(vector) == sum(p.numel() for p in net.parameters())
+    expected = net(x)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    nn.utils.vector_to_parameters(vector, net.parameters())
+    assert torch.equal(net(x), expected)
+
+
+def test_lbfgs_takes_its_steps():
+    net, x = network(), torch.randn(8, 1, 4, 4).double()
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.5, max_iter=4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        return loss
+
+    before = optimizer.step(closure).item()
+    assert closure().item() < before
+
+
+def test_pruning():
+    net, x = network(), torch.randn(2, 1, 4, 4).double()
+    prune.l1_unstructured(net[3], "U", amount=0.5)
+    prune.ln_structured(net[3], "V", amount=2, n=2, dim=0)
+    net(x).sum().backward()
+    assert net[3].U_orig.grad is not None
+    expected = net(x)
+    prune.remove(net[3], "U")
+    prune.remove(net[3], "V")
+    assert torch.equal(net(x), expected) and (net[3].U == 0).sum() == 12
+    maestro.truncate(net, {"3": 2})
+
+
+def test_functional_calls_and_their_gradients():
+    net, x = network(), torch.randn(3, 1, 4, 4).double()
+    weights = {name: p.detach() * 2 for name, p in net.named_parameters()}
+    doubled = copy.deepcopy(net)
+    doubled.load_state_dict(weights)
+    out = torch.func.functional_call(net, weights, x)
+    assert torch.allclose(out, doubled(x), rtol=0, atol=1e-13)
+
+    def loss(weights, x):
+        return torch.func.functional_call(net, weights, x[None]).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, x)
+    doubled(x).square().sum().backward()
+    for name, p in doubled.named_parameters():
+        assert torch.allclose(each[name].sum(0), p.grad, rtol=0, atol=1e-10)
+
+
+# a graph for every size of batch
+
+
+def small_network(ranks):
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.Conv2d(6, 8, 3, stride=2, padding_mode="reflect", padding=1),
+        nn.Conv2d(8, 4, 1),
+        nn.Flatten(),
+        nn.Linear(64, 7),
+    )
+    net = maestro.factorize(net.eval())
+    maestro.truncate(net, ranks)
+    return net
+
+
+@pytest.mark.parametrize("form", ["low rank", "merged"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "ranks", [{}, {"0": 3, "1": 2, "2": 1, "4": 2}, {"0": 0, "2": 0, "4": 0}]
+)
+def test_export_with_a_batch_of_any_size(ranks, layout, form):
+    net = small_network(ranks)
+    if form == "merged":
+        maestro.merge(net)
+    inputs = torch.randn(12, 2, 8, 8).contiguous(memory_format=layout)
+    batch = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(net, (inputs[:2],), dynamic_shapes=batch).module()
+    for size in (1, 2, 5, 12):
+        difference = exported(inputs[:size]) - net(inputs[:size])
+        assert difference.abs().max() <= 1e-5
+
+
+def test_compiled_as_often_as_a_dense_network():
+    """Not for each batch: a dense network is compiled anew for the second one."""
+    counts = []
+    for net in (small_network({"0": 3, "4": 2}), maestro.merge(small_network({}))):
+        torch.compiler.reset()
+        counter = CompileCounter()
+        compiled = torch.compile(net, backend=counter)
+        for size in (2, 5, 9, 20, 100, 300):
+            compiled(torch.randn(size, 2, 8, 8))
+        counts.append(counter.frame_count)
+    assert counts[0] == counts[1]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import maestro
+from maestro.datasets.torchvision_repair import import_torchvision
 from maestro.models import LeNet
 
 RANKS = [
@@ -39,13 +40,60 @@ def test_same_function_and_the_footprint_foretold(ranks):
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_only_layers_of_rank_zero_stay(ranks):
+def test_nothing_but_plain_pytorch_is_left(ranks):
     merged = maestro.merge(lenet(ranks))
-    gone = {name for name, rank in ranks.items() if not rank}
-    assert set(maestro.ranks(merged)) == gone
-    plain = {nn.Linear, nn.Conv2d, nn.Sequential}
-    left = {type(getattr(merged, name)) for name in gone}
-    assert kinds(merged) <= plain | left
+    assert maestro.ranks(merged) == {}
+    assert kinds(merged) <= {nn.Linear, nn.Conv2d, nn.Sequential}
+
+
+@pytest.mark.parametrize(
+    ("dense", "shape"),
+    [
+        (nn.Linear(6, 5), (3, 6)),
+        (nn.Conv2d(2, 6, 3, stride=2, padding=1), (3, 2, 9, 8)),
+    ],
+)
+def test_a_layer_of_rank_zero_becomes_one_of_a_column_of_zeros(dense, shape):
+    layer = maestro.factorize(dense)
+    maestro.truncate(layer, {"": 0})
+    x, (m, n) = torch.randn(shape), layer.shape
+    expected, merged = layer(x), maestro.merge(layer)
+    assert torch.equal(merged(x), expected) and type(merged) is nn.Sequential
+    assert sum(p.numel() for p in merged.parameters()) == m + n + m
+
+
+@pytest.mark.parametrize("form", ["number", "row"])
+@pytest.mark.parametrize("used", [0, 1, 3, 8])
+@pytest.mark.parametrize(
+    ("dense", "shape"), [(nn.Linear(8, 8), (3, 8)), (nn.Conv2d(2, 8, 3), (3, 2, 5, 5))]
+)
+def test_columns_that_are_not_in_use_are_left_out(dense, shape, used, form):
+    layer = maestro.factorize(copy.deepcopy(dense).double())
+    layer.columns = used if form == "number" else (torch.arange(8) < used).double()
+    x = torch.randn(shape, dtype=torch.float64)
+    expected, merged = layer(x), maestro.merge(layer)
+    assert (merged(x) - expected).abs().max() <= 1e-12
+    if used < 3:
+        (m, n), r = layer.shape, max(used, 1)
+        assert sum(p.numel() for p in merged.parameters()) == r * (m + n) + m
+
+
+def test_a_draw_in_force_is_merged():
+    net = maestro.factorize(nn.Sequential(nn.Linear(8, 8)).double())
+    x = torch.randn(3, 8, dtype=torch.float64)
+    with maestro.sample(net, torch.Generator().manual_seed(1)) as cut:
+        expected = net(x)
+        maestro.merge(net)
+    assert cut["0"] < 8 and (net(x) - expected).abs().max() <= 1e-12
+
+
+def test_all_layers_are_made_before_one_is_put_in_place(monkeypatch):
+    net = lenet({"fc1": 9, "fc2": 5})
+    layers = maestro.low_rank_layers(net)
+    monkeypatch.setattr(layers["fc3"], "kernel", None)
+    with pytest.raises(TypeError):
+        maestro.merge(net)
+    assert maestro.low_rank_layers(net) == layers
 
 
 def test_the_smaller_form_is_taken():
@@ -137,18 +185,109 @@ def test_hooks_go_on():
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-@pytest.mark.parametrize("rank, kept", [(3, True), (8, False)])
-def test_an_encoder_that_reads_its_layers_weights_can_still_read_them(rank, kept):
+@pytest.mark.parametrize("rank", [3, 8, 0])
+def test_an_encoder_that_reads_its_layers_weights_can_still_read_them(rank):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     net = maestro.factorize(nn.TransformerEncoder(layer, 1).double()).eval()
-    names = list(maestro.ranks(net))
-    maestro.truncate(net, dict.fromkeys(names, rank))
+    maestro.truncate(net, dict.fromkeys(maestro.ranks(net), rank))
     x = torch.randn(2, 3, 8, dtype=torch.float64)
     mask = torch.tensor([[False] * 3, [False, False, True]])
     with torch.no_grad():
         expected = net(x), net(x, src_key_padding_mask=mask)
         maestro.merge(net)
         got = net(x), net(x, src_key_padding_mask=mask)
-    assert list(maestro.ranks(net)) == (names if kept else [])
+    assert maestro.ranks(net) == {} and type(net.layers[0].linear1) is nn.Linear
     for one, other in zip(got, expected, strict=True):
         assert (one - other).abs().max() <= 1e-10
+
+
+# other people's networks that read their layers' weights
+
+
+def timm(name):
+    made = pytest.importorskip("timm").create_model
+    return made(name, num_classes=5, depth=1, embed_dim=48, num_heads=2, img_size=32)
+
+
+def swin(block):
+    models = import_torchvision().models.swin_transformer
+    sizes = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2]}
+    sizes |= {"patch_size": [2, 2], "window_size": [2, 2], "num_classes": 5}
+    block = getattr(models, f"SwinTransformerBlock{block}")
+    return models.SwinTransformer(**sizes, block=block)
+
+
+def transformer(kind, tokens, **config):
+    made = pytest.importorskip("transformers")
+    net = getattr(made, f"{kind}Model")(getattr(made, f"{kind}Config")(**config))
+    return Outputs(net, tokens)
+
+
+class Outputs(nn.Module):
+    """A network of transformers, called as the others are."""
+
+    def __init__(self, net, tokens):
+        super().__init__()
+        self.net, self.tokens = net, tokens
+
+    def forward(self, x):
+        return self.net(**self.tokens(x), return_dict=True)[0]
+
+
+def ids(x):
+    return {"input_ids": x.flatten(1)[:, :6].abs().mul(20).long().clamp(max=50)}
+
+
+def both_ids(x):
+    return ids(x) | {"decoder_input_ids": ids(x)["input_ids"]}
+
+
+READERS = {
+    "swin": lambda: swin(""),
+    "swin v2": lambda: swin("V2"),
+    "beit": lambda: timm("beit_base_patch16_224"),
+    "eva02": lambda: timm("eva02_tiny_patch14_224"),
+    "t5": lambda: transformer(
+        "T5",
+        both_ids,
+        vocab_size=51,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+    ),
+    "clip": lambda: transformer(
+        "CLIPVision",
+        lambda x: {"pixel_values": x},
+        hidden_size=16,
+        image_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        patch_size=8,
+    ),
+    "mamba": lambda: transformer(
+        "Mamba", ids, vocab_size=51, hidden_size=16, num_hidden_layers=1, state_size=4
+    ),
+}
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+@pytest.mark.parametrize("name", READERS)
+def test_networks_that_read_weights_are_merged(name, has_run):
+    net = maestro.factorize(READERS[name]().eval().double())
+    for layer_name, rank in maestro.ranks(net).items():
+        maestro.truncate(net, {layer_name: max(1, rank // 4)})
+    fresh, x = copy.deepcopy(net), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    foretold = maestro.costs(net, x).footprint(maestro.ranks(net), merged=True)
+    with torch.no_grad():
+        expected = net(x)
+        merged = maestro.merge(net if has_run else fresh)
+        assert (merged(x) - expected).abs().max() <= 1e-10 * expected.abs().max()
+    assert maestro.ranks(merged) == {}
+    assert sum(p.numel() for p in merged.parameters()) == foretold.params
+    # the others are still two layers each
+    assert sum(p.numel() for p in merged.parameters()) < sum(
+        p.numel() for p in READERS[name]().parameters()
+    )

@@ -1,8 +1,9 @@
 """Low-rank layers W = U V^T for any network, and what LoD does to them (Sec. 3)."""
 
+from .base import LowRank
 from .draws import columns_in_use
 from .factorize import factorize, left_alone, low_rank_layers, ranks
-from .layers import LowRank, LowRankConv2d, LowRankLinear
+from .layers import LowRankConv2d, LowRankLinear
 from .merging import merge
 from .penalty import (
     add_lasso_gradient,

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from .factorize import low_rank_layers
 from .merging import merge
 from .products import COMPUTED, ProductCounter, tensors
+from .reads import weights_read
 
 
 class Footprint(NamedTuple):
@@ -46,24 +47,29 @@ class Costs:
     """What a network costs at any ranks: all of it is arithmetic on this.
 
     fixed: the part that is not low-rank, biases included. maps: {name: LayerSize}.
-    uncounted: what uses weights in a way that has no count, by name.
+    uncounted: what uses weights in a way that has no count, by name. read: names of
+    the layers whose weight other code reads: they are dense when merged.
     """
 
     fixed: Footprint
     maps: dict = field(default_factory=dict)
     uncounted: tuple = ()
+    read: frozenset = frozenset()
 
     def footprint(self, ranks, merged=False):
         """Footprint at ``ranks`` {name: r}.
 
-        merged: store a layer as one dense matrix where that is no larger (App. D.4),
-        as `maestro.merge` does, instead of always as two factors.
+        merged: as `maestro.merge` stores the layers, instead of always as two factors:
+        as one dense matrix where that is no larger (App. D.4) or read by other code,
+        and rank 0 as rank 1.
         """
         params, macs = self.fixed
         for name, (m, n, positions) in self.maps.items():
             weights = ranks[name] * (m + n)
-            if merged:
-                weights = min(weights, m * n)
+            if merged and name in self.read:
+                weights = m * n
+            elif merged:
+                weights = min(max(ranks[name], 1) * (m + n), m * n)
             params += weights
             macs += weights * positions
         return Footprint(params, macs)
@@ -152,7 +158,9 @@ def costs(net, example_inputs=(), **keywords):
         uncounted.append(f"{name} (used by {operator})")
     factors = sum(r.U.numel() + r.V.numel() for r in layers.values())
     params = sum(p.numel() for p in net.parameters()) - factors
-    return Costs(Footprint(params, fixed), maps, tuple(uncounted))
+    readers = weights_read(net)
+    read = frozenset(name for name, layer in layers.items() if layer in readers)
+    return Costs(Footprint(params, fixed), maps, tuple(uncounted), read)
 
 
 def _arguments(example_inputs, keywords):

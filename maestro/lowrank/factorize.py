@@ -4,36 +4,51 @@ The start is the singular value decomposition of the usual initialisation (Sec. 
 "Initialization"): W = P S Q^T gives U = P sqrt(S), V = Q sqrt(S).
 """
 
-import difflib
 from collections import Counter
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from .layers import LowRank, LowRankConv2d, LowRankLinear, take_hooks
+from .arguments import network
+from .base import LowRank
+from .choosing import choose, is_conv1d
+from .layers import LowRankConv2d, LowRankLinear
+from .replacing import replace, tagged
 
 
 def factorize(model, skip=()):
     """Replace every nn.Linear and nn.Conv2d of ``model`` by its two factors, in place.
 
-    model: any nn.Module, at any depth, modules used in several places included.
-    skip: what to leave dense: a name, several, patterns as in ``"layer4.*"`` (the name
-        of a parent stands for all that it holds), or a predicate ``(name, module)``.
+    The network computes the same function as before, to rounding. Transformers' Conv1D
+    (GPT-2) is taken as the linear map that it is. Hooks, attributes and buffers that a
+    layer was given stay with it, and attributes of its weight with both factors. What
+    cannot be factorised, or would lose something, stays as it is: `left_alone` lists
+    it and says why. Make the optimiser afterwards: the parameters are new ones.
 
-    Returns the model (the new layer, if the model itself is one), which computes the
-    same function as before, to rounding. What cannot be factorised stays as it is;
-    `left_alone` lists it and says why. Make the optimiser afterwards: the parameters
-    are new ones. Raises ValueError if ``skip`` names nothing in the model.
+    Args:
+        model: any nn.Module, at any depth, modules used in several places included.
+        skip: what to leave dense: a name, several, patterns as in ``"layer4.*"`` (the
+            name of a parent stands for all that it holds), or a predicate
+            ``(name, module)``.
+    Returns:
+        The model, or the new layer, if the model itself is one.
+    Raises:
+        ValueError: an argument is of another kind, ``skip`` names nothing, nothing can
+            be factorised, a weight is not finite, or the network keeps a layer outside
+            of its modules as well, in a list for example. Nothing is changed then.
     """
-    chosen, _ = _choose(model, skip)
-    new = {id(layer): _low_rank(layer) for layer in chosen.values()}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if id(child) in new:
-                parent._modules[name] = new[id(child)]
-    return new.get(id(model), model)
+    network("model", model)
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            "model is wrapped in DistributedDataParallel, which would go on with the "
+            "old parameters: factorize first, then wrap"
+        )
+    chosen, left = choose(model, skip)
+    if not chosen and not low_rank_layers(model):
+        raise ValueError(
+            f"nothing of {type(model).__name__} can be factorised: {_summary(left)}"
+        )
+    return replace(model, {old: _low_rank(name, old) for name, old in chosen.items()})
 
 
 def left_alone(model, skip=()):
@@ -41,16 +56,20 @@ def left_alone(model, skip=()):
 
     Takes the same arguments; works before and after factorising.
     """
-    return _choose(model, skip)[1]
+    return choose(network("model", model), skip)[1]
 
 
 def low_rank_layers(net):
-    """{name: layer} of all low-rank layers, each once, in the order of definition."""
-    return {n: layer for n, layer in net.named_modules() if isinstance(layer, LowRank)}
+    """{name: layer} of all low-rank layers, each once, in the order of definition.
+
+    Raises ValueError if ``net`` is not a module.
+    """
+    modules = network("net", net).named_modules()
+    return {name: layer for name, layer in modules if isinstance(layer, LowRank)}
 
 
 def ranks(net):
-    """{name: r} of all low-rank layers."""
+    """{name: r} of all low-rank layers. Raises ValueError if ``net`` is no module."""
     return {name: layer.rank for name, layer in low_rank_layers(net).items()}
 
 
@@ -79,90 +98,29 @@ def svd_factors(W):
     return U.to(W.dtype), V.to(W.dtype)
 
 
-def _low_rank(layer):
-    """``layer`` (nn.Linear or nn.Conv2d) as a LowRank of the same function."""
-    U, V = svd_factors(layer.weight.flatten(1))
+def _low_rank(name, layer):
+    """``layer`` (nn.Linear, nn.Conv2d or Conv1D) as a LowRank of the same function."""
+    weight, bias = layer.weight, layer.bias
+    if not weight.is_meta and not weight.isfinite().all():
+        raise ValueError(f"the weight of {name or type(layer).__name__} is not finite")
     if isinstance(layer, nn.Conv2d):
-        new = LowRankConv2d(U, V, layer.bias, like=layer)
+        new = LowRankConv2d(*svd_factors(weight.flatten(1)), bias, like=layer)
     else:
-        new = LowRankLinear(U, V, layer.bias)
+        W = weight.t() if is_conv1d(layer) else weight
+        new = LowRankLinear(*svd_factors(W), bias)
     for factor in (new.U, new.V):
-        factor.requires_grad_(layer.weight.requires_grad)
-    if layer.bias is not None:
-        new.bias.requires_grad_(layer.bias.requires_grad)
-    take_hooks(new, layer)
-    return new.train(layer.training)
+        tagged(factor, weight).requires_grad_(weight.requires_grad)
+    if bias is not None:
+        tagged(new.bias, bias).requires_grad_(bias.requires_grad)
+    return new
 
 
-def _choose(model, skip):
-    """What to factorise, {name: module}, and what not, {name: reason}."""
-    skipped = _skipper(model, skip)
-    owners = Counter(
-        id(p) for module in model.modules() for p in module._parameters.values()
+def _summary(left):
+    """The reasons in ``left``, {name: reason}, each once with one of its names."""
+    if not left:
+        return "it has no layers with weights"
+    first = {reason: name for name, reason in reversed(left.items())}
+    return "; ".join(
+        f"{first[reason] or 'itself'}: {reason}" + (f" ({count} such)" * (count > 1))
+        for reason, count in Counter(left.values()).items()
     )
-    chosen, left = {}, {}
-    for name, module in model.named_modules():
-        # a parametrisation is spoken of by the name of the module that it is for
-        if isinstance(module, LowRank | ParametrizationList) or not _has_matrix(module):
-            continue
-        reason = _reason(module, owners)
-        if skipped(name, module):
-            reason = "skipped"
-        if reason:
-            left[name] = reason
-        else:
-            chosen[name] = module
-    return chosen, left
-
-
-def _has_matrix(module):
-    weights = [p for p in module._parameters.values() if p is not None]
-    matrices = [p for p in weights if nn.parameter.is_lazy(p) or p.ndim >= 2]
-    return bool(matrices) or is_parametrized(module)
-
-
-def _reason(module, owners):
-    """Why ``module`` cannot be factorised; None if it can."""
-    kind = type(module).__name__
-    # a subclass that computes something else is not the linear map we know
-    if type(module).forward not in (nn.Linear.forward, nn.Conv2d.forward):
-        return f"{kind} is not nn.Linear or nn.Conv2d"
-    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
-        return "nn.MultiheadAttention reads its weights instead of calling its layers"
-    weight = module._parameters.get("weight")
-    if weight is None or is_parametrized(module):
-        return f"{kind} computes its weight (parametrised, or weight norm)"
-    if nn.parameter.is_lazy(weight):
-        return f"{kind} has no weight before its first forward pass"
-    if not weight.is_floating_point():
-        return f"{kind} has weights of {weight.dtype}"
-    if any(owners[id(p)] > 1 for p in (weight, module.bias) if p is not None):
-        return f"{kind} shares its weight or bias with another module (tied)"
-    if getattr(module, "groups", 1) > 1:
-        return f"grouped convolution (groups={module.groups})"
-    return None
-
-
-def _skipper(model, skip):
-    """``skip`` as a predicate on (name, module)."""
-    if callable(skip):
-        return skip
-    patterns = [skip] if isinstance(skip, str) else list(skip)
-    # a module in several places has several names
-    named = list(model.named_modules(remove_duplicate=False))
-    skipped = set()
-    for pattern in patterns:
-        hit = {id(module) for name, module in named if _matches(name, pattern)}
-        skipped |= hit
-        if not hit:
-            names = [name for name, _ in named]
-            near = difflib.get_close_matches(pattern, names, 3, 0.4)
-            raise ValueError(
-                f"skip={pattern!r} names no module of {type(model).__name__}"
-                + (f"; near it: {', '.join(near)}" if near else "")
-            )
-    return lambda name, module: id(module) in skipped
-
-
-def _matches(name, pattern):
-    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern + ".*")

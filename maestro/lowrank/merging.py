@@ -2,8 +2,12 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from .layers import LowRank, LowRankLinear, take_hooks
+from .factorize import low_rank_layers
+from .layers import LowRankLinear
+from .reads import weights_read
+from .replacing import replace, tagged
 
 
 def merge(net):
@@ -11,52 +15,41 @@ def merge(net):
 
     One dense nn.Linear / nn.Conv2d where that has no more parameters, m n <= r (m + n)
     ("deciding against decomposition", App. D.4); else two of them in an nn.Sequential,
-    V^T first. A layer of rank 0 stays: it is only its bias. So does one that would be
-    two, but whose weight an nn.TransformerEncoderLayer reads. The function is the
-    same, to rounding.
+    V^T first. r is the number of columns in use, so masked columns are left out. The
+    function is the same, to rounding. Nothing of this package stays.
+
+    A layer becomes one dense layer in any case if other code reads its ``.weight`` or
+    ``.bias`` instead of calling it, because an nn.Sequential has neither. A reading is
+    noted when it happens in a forward pass, and searched for in the byte code of the
+    network's classes, so that a network that was just loaded is merged safely too. Both
+    can only err on the dense side, unless code hides the reading (``getattr`` with a
+    computed name, a compiled extension) and the network has not run yet: where that may
+    be so, run it once before. A dense layer always works; it costs m n numbers.
+
+    A layer of which no column is left becomes that of one column of zeros. PyTorch has
+    no layer of a bias alone that convolutions and exporters take, and m + n zeros are
+    the least that plain layers need; one dense layer would need m n.
+
+    All layers are made before one of them is put in place. Raises ValueError if the
+    network keeps one of them elsewhere as well, in a plain list for example.
     """
-    read = {
-        id(layer)
-        for parent in net.modules()
-        if isinstance(parent, nn.TransformerEncoderLayer)
-        for layer in parent.children()
-    }
-    new = {
-        id(layer): _plain(layer)
-        for layer in net.modules()
-        if isinstance(layer, LowRank) and layer.rank
-        if _dense_is_no_larger(layer) or id(layer) not in read
-    }
-    for parent in list(net.modules()):
-        for name, child in parent._modules.items():
-            if id(child) in new:
-                parent._modules[name] = new[id(child)]
-    return new.get(id(net), net)
-
-
-def _dense_is_no_larger(layer):
-    (m, n), r = layer.shape, layer.rank
-    return m * n <= r * (m + n)
+    layers, read = low_rank_layers(net).values(), weights_read(net)
+    return replace(net, {layer: _plain(layer, layer in read) for layer in layers})
 
 
 @torch.enable_grad()  # so that requires_grad tells of a product whether it is trained
-def _plain(layer):
-    if _dense_is_no_larger(layer):
-        plain = _like(layer, layer.weight, layer.bias)
-    else:
-        plain = nn.Sequential(*_two(layer))
-    take_hooks(plain, layer)
-    return plain.train(layer.training)
-
-
-def _two(layer):
-    """V^T and U as two layers; a convolution's geometry goes with V^T."""
+def _plain(layer, dense):
+    (m, n), used = layer.shape, layer.in_use
+    r = max(used, 1)  # a column of zeros, where none is left
+    U, V = (F.pad(M[:, :used], (0, r - used)) for M in (layer.U, layer.V))
+    if dense or m * n <= r * (m + n):
+        return _like(layer, layer.kernel(U @ V.t()), layer.bias)
+    first = _like(layer, layer.kernel(V.t()), None)
     if isinstance(layer, LowRankLinear):
-        return _like(layer, layer.V.t(), None), _like(layer, layer.U, layer.bias)
-    first = _like(layer, layer._kernel(layer.V.t()), None)
+        return nn.Sequential(first, _like(layer, U, layer.bias))
     with_bias = layer.bias is not None
-    second = nn.Conv2d(layer.rank, len(layer.U), 1, bias=with_bias, device="meta")
-    return first, _filled(second, layer.U[:, :, None, None], layer.bias)
+    second = nn.Conv2d(r, m, 1, bias=with_bias, device="meta")
+    return nn.Sequential(first, _filled(second, U[:, :, None, None], layer))
 
 
 def _like(layer, weight, bias):
@@ -76,14 +69,14 @@ def _like(layer, weight, bias):
             padding_mode=layer.padding_mode,
             device="meta",
         )
-    return _filled(plain, weight, bias)
+    return _filled(plain, weight, layer)
 
 
-def _filled(plain, weight, bias):
+def _filled(plain, weight, layer):
     """``plain``, made without storage and random numbers, with these for its own."""
-    plain.weight = _parameter(weight)
-    if bias is not None:
-        plain.bias = _parameter(bias)
+    plain.weight = tagged(_parameter(weight), layer.U)
+    if plain.bias is not None:
+        plain.bias = tagged(_parameter(layer.bias), layer.bias)
     return plain
 
 

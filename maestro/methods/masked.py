@@ -20,12 +20,3 @@ class Masked(Maestro):
 
     def ranks(self, model):
         return {name: layer.width for name, layer in low_rank_layers(model).items()}
-
-    def state_dict(self):
-        columns = {n: layer.columns for n, layer in self.sampler.layers.items()}
-        return super().state_dict() | {"columns": columns}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        for name, columns in state["columns"].items():
-            self.sampler.layers[name].columns = columns

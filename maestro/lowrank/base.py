@@ -1,0 +1,211 @@
+"""What all low-rank layers are: a linear map stored as W = U V^T (Sec. 3.2).
+
+They store the same two factors, so that importance, penalty and shrinking are written
+once:
+
+    U  (m, r)   m = out_features, or out_channels
+    V  (n, r)   n = in_features,  or in_channels * kh * kw
+
+Column b of U and column b of V together are one rank; the rank of a layer is the number
+of columns it stores, so every ``state_dict`` says it and loads at it. Both factors are
+plain contiguous parameters, as optimisers and file formats expect; the first b columns
+are a view.
+"""
+
+import sys
+
+import torch
+from torch import nn
+
+from .draws import lasting_columns, refuse_other_columns
+from .replacing import tagged
+
+# single-precision numbers in a vector register of the larger CPUs; a map to 6 channels
+# takes as long as one to 16
+REGISTER = 16
+
+
+def whole_registers(outputs):
+    """How many outputs are computed where ``outputs`` are wanted."""
+    return -(-outputs // REGISTER) * REGISTER
+
+
+class LowRank(nn.Module):
+    """y = U V^T x + bias, for the two factors U (m, r) and V (n, r).
+
+    ``columns`` is ordered dropout's state: None, or the number of leading columns that
+    the layer uses (`maestro.sample` sets it for the length of one step), or the same as
+    a row (r,) of ones and then zeros, which keeps all shapes as they are. Columns that
+    are left out for good, so masked, are in the ``state_dict``. At rank 0 the layer is
+    its bias. Raises ValueError, naming it, for an argument that does not fit.
+    """
+
+    def __init__(self, U, V, bias=None):
+        super().__init__()
+        _refuse_misfits(U, V, bias)
+        self.U, self.V = _parameter(U), _parameter(V)
+        self.bias = None if bias is None else _parameter(bias)
+        self.columns = None
+        self.weight_was_read = False
+
+    @property
+    def rank(self):
+        """r, the number of columns stored now."""
+        return self.U.shape[1]
+
+    @property
+    def max_rank(self):
+        """min(m, n): no linear map of this shape has a larger rank."""
+        return min(len(self.U), len(self.V))
+
+    @property
+    def shape(self):
+        """(m, n) of the linear map."""
+        return len(self.U), len(self.V)
+
+    @property
+    def width(self):
+        """How many leading columns are computed with: all r, unless some are cut."""
+        columns = self.columns
+        if columns is None or isinstance(columns, torch.Tensor):
+            return self.rank
+        if not isinstance(columns, int) or isinstance(columns, bool) or columns < 0:
+            raise ValueError(
+                f"columns={columns!r}: it takes None, a number from 0 to {self.rank}, "
+                "or a row of ones and zeros"
+            )
+        return min(columns, self.rank)
+
+    @property
+    def in_use(self):
+        """How many leading columns have a part in the output: no cost, but function."""
+        if isinstance(self.columns, torch.Tensor):
+            return int(self.columns.sum())
+        return self.width
+
+    @property
+    def weight(self):
+        """W = U V^T in the dense layer's shape, for code that reads a layer's weight.
+
+        A reading in a forward pass is noted in ``weight_was_read``: `maestro.merge`
+        must not take the weight away.
+        """
+        if not torch.compiler.is_compiling() and not self.weight_was_read:
+            self.weight_was_read = _in_a_forward_pass()
+        return self.kernel(self.matrix())
+
+    def kernel(self, matrix):
+        """``matrix`` (rows, n) in the shape of a dense layer's weight."""
+        return matrix
+
+    def factors(self):
+        """U (m, b) and V (n, b): the leading columns in use, all r unless sampled.
+
+        RuntimeError if a checkpointed run is done again after its draw (`draws`).
+        """
+        refuse_other_columns(self)
+        U, V, columns = self.U, self.V, self.columns
+        if isinstance(columns, torch.Tensor):  # of one factor it is enough
+            return (U * columns, V) if len(U) <= len(V) else (U, V * columns)
+        return U[:, : self.width], V[:, : self.width]
+
+    def matrix(self):
+        """U V^T (m, n), of the columns in use."""
+        U, V = self.factors()
+        return U @ V.t()
+
+    def product_is_cheaper(self, positions):
+        """Whether making U V^T first takes less work than two maps.
+
+        ``positions``: how many vectors the map is applied to in this call. Two maps
+        cost r (m + n) multiply-accumulates for each; the product costs r m n once and
+        m n for each. What a map puts out is counted in whole registers, as it is made.
+        """
+        (m, n), r = self.shape, self.width
+        m_made, r_made = whole_registers(m), whole_registers(r)
+        product = r * m * n + positions * m_made * n
+        return product < positions * r_made * (m_made + n)
+
+    def set_factors(self, U, V):
+        """Put new factors in place, keeping whether they are trained.
+
+        Returns [(old parameter, new parameter), ...] for whoever holds the old ones.
+        """
+        old = self.U, self.V
+        self.U, self.V = (
+            tagged(nn.Parameter(factor, requires_grad=before.requires_grad), before)
+            for factor, before in zip((U, V), old, strict=True)
+        )
+        return list(zip(old, (self.U, self.V), strict=True))
+
+    def __getstate__(self):
+        """What a copy has; made while a draw is in force, it runs in full."""
+        return super().__getstate__() | {"columns": lasting_columns(self)}
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        """U, V, bias and, where columns are masked, how many are in use."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        columns = lasting_columns(self)
+        if columns is not None:
+            used = torch.as_tensor(columns).sum()
+            destination[prefix + "columns"] = used.to("cpu", torch.int64)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Take the rank of what is loaded; anything else about it must fit.
+
+        The parameters stay the same objects, so that an optimiser made before loading
+        goes on training them; its own state must be loaded, too.
+        """
+        m, n = self.shape
+        columns = state_dict.pop(prefix + "columns", None)
+        loaded = [getattr(state_dict.get(prefix + key), "shape", ()) for key in "UV"]
+        rank = loaded[0][-1] if loaded[0] else self.rank
+        # what does not fit is refused below, and must leave the layer as it was
+        if loaded == [(m, rank), (n, rank)]:
+            self.columns = None if columns is None else int(columns)
+            if rank != self.rank:
+                _reshape(self.U, (m, rank))
+                _reshape(self.V, (n, rank))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _refuse_misfits(U, V, bias):
+    """ValueError, naming it, for what is not U (m, r), V (n, r), bias (m,) or None."""
+    for name, value, ndim in (("U", U, 2), ("V", V, 2), ("bias", bias, 1)):
+        if name == "bias" and value is None:
+            continue
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            kind = getattr(value, "dtype", type(value).__name__)
+            raise ValueError(f"{name} is {kind}: it takes a floating-point tensor")
+        if value.ndim != ndim:
+            what = "a matrix" if ndim == 2 else "a vector"
+            raise ValueError(f"{name} is {tuple(value.shape)}: it takes {what}")
+    if U.shape[1] != V.shape[1]:
+        raise ValueError(
+            f"U {tuple(U.shape)} and V {tuple(V.shape)} must have as many columns each"
+        )
+    if bias is not None and len(bias) != len(U):
+        raise ValueError(f"bias is {len(bias)} long: U has {len(U)} rows")
+
+
+def _parameter(tensor):
+    """A parameter of its own with the numbers of ``tensor``, contiguous."""
+    copy = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(copy)
+
+
+def _reshape(parameter, shape):
+    """Other storage for ``parameter``, without numbers; whoever holds it keeps it."""
+    data, parameter.grad = parameter.data, None
+    # as long as a loss lives, autograd remembers the shape, unless the type changes
+    other = torch.float32 if data.dtype == torch.float64 else torch.float64
+    parameter.data = data.new_empty(0, dtype=other)
+    parameter.data = data.new_empty(shape)
+
+
+def _in_a_forward_pass():
+    """Whether a module's call is under way."""
+    frame = sys._getframe()
+    while frame and frame.f_code is not nn.Module._call_impl.__code__:
+        frame = frame.f_back
+    return frame is not None

@@ -1,0 +1,84 @@
+"""Which layers' weights a network's code reads, instead of calling the layers.
+
+Attention blocks that compute with ``self.qkv.weight`` (Swin, BEiT, EVA-02), checks of
+``self.wo.weight.dtype`` (T5), the fast path of nn.TransformerEncoderLayer: such a layer
+must go on answering ``.weight``. A reading that happens in a forward pass is noted by
+the layer. For networks that have not run yet, the byte code of all that ``forward``
+reaches in each module's class is searched for ``X.weight`` and ``X.bias``.
+"""
+
+import dis
+import inspect
+from types import FunctionType
+
+from torch import nn
+
+from .base import LowRank
+
+
+def weights_read(net):
+    """The low-rank layers of ``net`` whose weight or bias other code reads: a set."""
+    found = {m for m in net.modules() if isinstance(m, LowRank) and m.weight_was_read}
+    names_in = {kind: _names_read(kind) for kind in {type(m) for m in net.modules()}}
+    for parent in net.modules():
+        names = names_in[type(parent)]
+        for name, module in parent.named_modules() if names else ():
+            last = name.rpartition(".")[2]
+            # of a variable it is not known which of the module's own layers it is
+            unknown = None in names and name in _held(parent)
+            if isinstance(module, LowRank) and (last in names or unknown):
+                found.add(module)
+    return found
+
+
+def _held(parent):
+    """Names of what ``parent`` holds itself, in containers of modules too."""
+    names = set()
+    for name, child in parent.named_children():
+        names.add(name)
+        if isinstance(child, nn.ModuleList | nn.ModuleDict | nn.Sequential):
+            names |= {f"{name}.{inner}" for inner in _held(child)}
+    return names
+
+
+def _names_read(kind):
+    """X of all ``X.weight`` and ``X.bias`` that ``kind.forward`` reaches.
+
+    What it reaches: methods of the class and functions of its file, by their names.
+    None stands for an X without a name: a variable, an item of a list.
+    """
+    if issubclass(kind, LowRank):
+        return set()
+    names, seen, todo = set(), set(), [kind.forward]
+    while todo:
+        function = inspect.unwrap(todo.pop())
+        if not isinstance(function, FunctionType) or function in seen:
+            continue
+        seen.add(function)
+        for code in _codes(function.__code__):
+            names |= _attributes_read(code)
+            for name in code.co_names:
+                todo += [getattr(kind, name, None), function.__globals__.get(name)]
+    return names
+
+
+def _codes(code):
+    """``code`` and that of the functions defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _codes(constant)
+
+
+def _attributes_read(code):
+    found, before = set(), None
+    for step in dis.get_instructions(code):
+        if step.opname == "EXTENDED_ARG":
+            continue
+        if step.opname == "LOAD_ATTR" and step.argval in ("weight", "bias"):
+            if before.opname == "LOAD_ATTR":
+                found.add(before.argval)
+            elif before.argrepr.split(", ")[-1] != "self":  # its own
+                found.add(None)
+        before = step
+    return found

@@ -1,0 +1,96 @@
+"""Other layers in the places of some, with what users attached to those."""
+
+from functools import partial
+
+from torch import nn
+
+# what modules have of their own, and what nn.Linear, nn.Conv2d and low-rank layers add;
+# any other attribute is a user's
+DENSE = {
+    *vars(nn.Module()),
+    *nn.Linear.__constants__,
+    *nn.Conv2d.__constants__,
+    "transposed",
+    "_reversed_padding_repeated_twice",
+}
+LOW_RANK = {"U", "V", "columns", "weight_was_read", "_pad"}
+
+
+def replace(net, new):
+    """Put ``new[layer]`` in the place of each layer of ``net`` that is in ``new``.
+
+    Args:
+        net: any nn.Module; layers that it has in several places included.
+        new: {layer: the one to replace it}
+    Returns:
+        ``net``, or what replaces it, if ``net`` itself is such a layer.
+    Raises:
+        ValueError: the network keeps a layer elsewhere as well; nothing is changed.
+    """
+    _refuse_other_holders(net, new)
+    for old, layer in new.items():
+        _hand_over(old, layer)
+    for parent in list(net.modules()):
+        for name, child in parent._modules.items():
+            if child in new:
+                parent._modules[name] = new[child]
+    return new.get(net, net)
+
+
+def of_user(layer, own=DENSE):
+    """{name: value} of the attributes of ``layer`` that are not its ``own``."""
+    return {name: value for name, value in vars(layer).items() if name not in own}
+
+
+def tagged(parameter, like):
+    """``parameter`` with the attributes that users put on the parameter ``like``."""
+    vars(parameter).update(vars(like))
+    return parameter
+
+
+def _hand_over(old, new):
+    """Give ``new`` the mode, hooks, attributes and buffers of ``old``."""
+    for name, value in vars(old).items():
+        if name.startswith(("_forward_", "_backward_", "_is_full_backward_")):
+            setattr(new, name, value)  # not a copy: their handles still remove them
+    vars(new).update(of_user(old, DENSE | LOW_RANK))
+    for name, buffer in old._buffers.items():
+        kept = name not in old._non_persistent_buffers_set
+        new.register_buffer(name, buffer, persistent=kept)
+    new.train(old.training)
+
+
+def _refuse_other_holders(net, layers):
+    """ValueError if a module keeps one of ``layers`` in a list, say, as well.
+
+    The network would go on calling the old layer there, which nobody trains.
+    """
+    names = {layer: name for name, layer in net.named_modules()}
+    for holder, name in names.items():
+        for attribute, value in of_user(holder).items():
+            for layer in _modules_in(value):
+                if layer in layers:
+                    where = f"{name}.{attribute}".lstrip(".")
+                    raise ValueError(
+                        f"{where} ({type(value).__name__}) holds the layer "
+                        f"{names[layer]!r} as well and would keep the old one; keep "
+                        "layers as modules only (nn.ModuleList, nn.ModuleDict), or "
+                        f"factorize with skip={names[layer]!r}"
+                    )
+
+
+def _modules_in(value, depth=4):
+    """The modules that a plain attribute holds: in containers, methods, partials."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif depth:
+        if isinstance(value, dict):
+            inner = value.values()
+        elif isinstance(value, list | tuple | set | frozenset):
+            inner = value
+        elif isinstance(value, partial):
+            inner = value.func, *value.args, *value.keywords.values()
+        else:
+            inner = [x for x in [getattr(value, "__self__", None)] if x is not None]
+        for each in inner:
+            yield from _modules_in(each, depth - 1)
