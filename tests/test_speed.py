@@ -101,6 +101,24 @@ def test_targets_are_met_up_to_their_bound(measurement):
     }
 
 
+def test_a_bound_is_printed_in_full(measurement):
+    shown = speed.as_text(speed.step_targets(measurement))
+    assert list(shown["at most"]) == ["1.12", "0.45", "0.33", "1", "1e-06"]
+    assert not shown.loc["step at all ranks, batch 32", "met"]
+
+
+def test_a_step_lies_above_its_macs_or_below(measurement):
+    table, counts = speed.steps_over_macs(measurement)
+    assert table.loc[("ResNet-18", "half"), ("time / MACs", "LoD")] == "1.40"
+    assert table.loc[("ResNet-18", "half"), ("time / MACs", "narrow, dense")] == "1.20"
+    assert counts == {"LoD": (3, 0, 3), "narrow, dense": (1, 0, 1)}
+    narrow = measurement["models"]["resnet18"]["rows"][3]
+    narrow["step"] |= {"ratio": 0.48, "low": 0.46, "high": 0.49}
+    assert speed.steps_over_macs(measurement)[1]["narrow, dense"] == (0, 1, 1)
+    narrow["step"] |= {"ratio": 0.49, "low": 0.46, "high": 0.51}
+    assert speed.steps_over_macs(measurement)[1]["narrow, dense"] == (0, 0, 1)
+
+
 def test_latency_is_held_against_macs(measurement):
     inference = speed.inference_targets(measurement)
     assert inference.loc["ResNet-18, half, batch 1", "measured"] == 1.4

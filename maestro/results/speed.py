@@ -193,6 +193,13 @@ def step_targets(measurement):
     return _judged(found)
 
 
+def as_text(targets):
+    """`step_targets` for the reader: three digits, so that no bound is rounded."""
+    return targets.map(
+        lambda value: f"{value:.3g}" if isinstance(value, float) else value
+    )
+
+
 def images_a_second(measurement, model="resnet18"):
     """{batch: examples a second} of dense training steps."""
     dense = rows(measurement).query("model == @model and kind == 'dense'")
@@ -224,11 +231,37 @@ def over(measurement, form, by):
     some = some[some[f"{form}_1"].notna()]
     for size in (1, 64):
         some[f"batch {size}"] = some[f"{form}_{size}"] / some[by]
+    return _by_kind(some, ["batch 1", "batch 64"])
+
+
+def steps_over_macs(measurement):
+    """A training step's time over its MACs, both of dense, as `over`: text; and counts.
+
+    The counts are {kind: (cases above the MACs, cases below, all cases)}. A case is
+    above if its lower quartile is, and below if its upper quartile is. At the largest
+    batch, of the networks that have narrow ones beside them.
+    """
+    some = rows(measurement)
+    largest = some.groupby("model").batch.transform("max")
+    some = some[(some.batch == largest) & (some.share < 1)].copy()
+    some = some[some.model.isin(some[some.kind == "narrow"].model)]
+    some["time / MACs"] = some.step / some.macs
+    counts = {
+        KINDS[kind]: (
+            int((these.step_low > these.macs).sum()),
+            int((these.step_high < these.macs).sum()),
+            len(these),
+        )
+        for kind, these in some.groupby("kind")
+    }
+    return _by_kind(some, ["time / MACs"]), counts
+
+
+def _by_kind(some, columns):
+    """``columns`` as text: one row a network and share, the kinds side by side."""
     some["kind"], some["ranks"] = some.kind.map(KINDS), some.share.map(SHARES)
     some["network"] = some.model.map(NAMES)
-    table = some.pivot_table(
-        ["batch 1", "batch 64"], ["network", "ranks"], "kind", sort=False
-    )
+    table = some.pivot_table(columns, ["network", "ranks"], "kind", sort=False)
     return table.map(lambda value: "" if isnan(value) else f"{value:.2f}")
 
 
