@@ -27,11 +27,11 @@ def time_against_macs(panels):
             ax.plot([0, 1.2], [0, 1.2], color=GREY, lw=1, ls=DASHES)
             for label, method, macs, time in series:
                 ax.plot(macs, time, "o-", color=METHODS[method], ms=4.5, label=label)
-            ax.set(title=title, xlabel="MACs, of dense")
+            ax.set(title=title, xlabel="MACs / dense MACs")
             ax.set_xlim(0, 1.08)
             ax.set_xticks([0, 0.5, 1])
         axes[0, 0].set_ylim(0)
-        axes[0, 0].set_ylabel("time, of dense")
+        axes[0, 0].set_ylabel("time / dense time")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(handles))
     return fig

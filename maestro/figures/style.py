@@ -133,7 +133,8 @@ def variant_color(lambda_gl):
 def missing(fig, ax, text):
     """``fig`` as shown where there is nothing to draw yet: ``text``, no axes."""
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=12)
+    middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
+    ax.text(0.5, 0.5, text, fontsize=12, **middle)
     return fig
 
 
