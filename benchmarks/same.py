@@ -83,7 +83,6 @@ def main():
         if (way, config.options["lambda_gl"], config.seed) not in have
     ]
     ran = ran_on(pick_device("cpu"), "float32") | {"threads": 1}
-    del ran["peak_memory"]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.workers) as pool:
         for job in as_completed([pool.submit(train, *one) for one in wanted]):

@@ -147,8 +147,8 @@ def _do_records(args):
             f"{row['test_accuracy']:.2f} %, {row['params']:,} parameters"
         )
     for problem in bad.values():
-        print(f"damaged: {problem}", file=sys.stderr)
-    print(f"{len(good)} good records, {len(bad)} damaged")
+        print(f"not readable: {problem}", file=sys.stderr)
+    print(f"{len(good)} good records, {len(bad)} not readable")
     return int(bool(bad))
 
 

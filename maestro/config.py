@@ -2,8 +2,11 @@
 
 Two runs with the same configuration are the same run, so nothing that changes a result
 may be left out of it, and what does not (device, workers, where files lie) is not in
-it. A field that is at its default is left out of the hash: a later version may add
-fields without renaming old runs, and must never change a default.
+it. The method's options are hashed in full, those at the method's default included
+(`methods.resolve` completes them), so a method may change a default without changing
+what a recorded run means. Of the other fields, those at their default are left out of
+the hash: a later version may add fields without renaming old runs, and must never
+change a default here.
 """
 
 import dataclasses
@@ -105,8 +108,9 @@ class RunConfig:
     """One training, completely.
 
     task: a data set (`datasets.TASKS`); model: one of `models.MODELS`; method: one of
-    `methods.METHODS`, its own numbers in ``options``; scale: which size of the
-    experiment this is (the tables never mix scales).
+    `methods.METHODS`; options: the method's own, all of them for a run that is trained
+    (see `methods.resolve`); scale: which size of the experiment this is (the tables
+    never mix scales).
     """
 
     task: str
@@ -128,12 +132,22 @@ class RunConfig:
         integer("seed", self.seed, low=0)
         for name in ("options", "size"):
             object.__setattr__(self, name, _as_json(name, getattr(self, name)))
+        own = {f.name for part in (self, self.recipe) for f in dataclasses.fields(part)}
+        taken = own & self.options.keys()
+        if taken:
+            raise ValueError(
+                f"options={self.options!r}: {', '.join(sorted(taken))} is a field of "
+                "every run, no option of a method"
+            )
 
     @property
     def id(self):
-        """12 hexadecimal digits: the hash of all that is not at its default."""
-        told = _told(self) | {"recipe": _told(self.recipe)}
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        """12 hexadecimal digits: a hash of the options and of what is not at default.
+
+        Equal configurations have one id: 1 and 1.0 are the same number.
+        """
+        kept = _not_at_default(self) | {"recipe": _not_at_default(self.recipe)}
+        text = json.dumps(_canonical(kept), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self):
@@ -197,7 +211,25 @@ def _freezes(pairs):
     return tuple(sorted(found.items()))
 
 
-def _told(value):
+def variant(config):
+    """The id that runs share which differ in the seed only, and no others.
+
+    Tables average over the runs of a variant and over nothing else.
+    """
+    return dataclasses.replace(config, seed=0).id
+
+
+def _canonical(value):
+    """``value`` with whole numbers as integers, at any depth: 1.0 as 1."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
+
+
+def _not_at_default(value):
     """{name: value} of the fields that are not at their default."""
     kept = {}
     for f in dataclasses.fields(value):

@@ -16,7 +16,7 @@ import pytest
 import tape
 import torch
 
-from maestro import datasets
+from maestro import datasets, methods
 from maestro.config import Recipe, RunConfig
 from maestro.paths import ROOT, data_folder
 from maestro.results import records
@@ -55,7 +55,8 @@ def digits_run(method="maestro", seed=0, epochs=3, batch_size=128, lr=0.05, **op
     if method not in ("dense", "pufferfish"):
         options = {"lambda_gl": 3e-3, "eps_ps": 0.1} | options
     recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=lr)
-    return RunConfig("digits", "lenet", method, recipe, options, seed)
+    run = RunConfig("digits", "lenet", method, recipe, options, seed)
+    return methods.resolve(run)
 
 
 @pytest.fixture(scope="session")

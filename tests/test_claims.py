@@ -217,7 +217,7 @@ def cut(*cuts):
             whole.values(), runs(lambda_gl, (99, 99, 99)).items(), strict=True
         ):
             donors[key] = donor
-            point = {"lambda_gl": lambda_gl, "params": params, "macs": 1}
+            point = {"parameters": {"lambda_gl": lambda_gl}, "params": params}
             point["test_accuracy"] = accuracy + 0.05 * record["config"]["seed"]
             record["studies"].setdefault("ranks_of", {})[key] = point
     return whole | donors

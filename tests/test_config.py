@@ -29,7 +29,7 @@ OTHER = {
     "task": "digits",
     "model": "vgg",
     "method": "dense",
-    "options": {"lambda_gl": 16e-5},
+    "options": {"lambda_gl": 16e-5, "skip": ["a"]},
     "seed": 1,
     "scale": "tiny",
     "size": {"width": 8},
@@ -83,6 +83,39 @@ def test_the_id_does_not_depend_on_order_or_on_how_a_number_is_written():
     assert replace(RUN, recipe=replace(RECIPE, milestones=[3])).id == (
         replace(RUN, recipe=replace(RECIPE, milestones=(3,))).id
     )
+
+
+def test_equal_configurations_have_one_id():
+    for one, other in (
+        ({"lambda_gl": 1}, {"lambda_gl": 1.0}),
+        ({"lambda_gl": 0}, {"lambda_gl": -0.0}),
+        ({"skip": ["a", 2]}, {"skip": ("a", 2.0)}),
+        ({"of": {"each": 1e20}}, {"of": {"each": 10**20}}),
+    ):
+        first, second = (replace(RUN, options=options) for options in (one, other))
+        assert first == second and first.id == second.id, (one, other)
+    assert replace(RUN, options={"lambda_gl": 1.5}).id != RUN.id
+    wide, narrow = (replace(RUN, size={"width": width}) for width in (8, 8.0))
+    assert wide == narrow and wide.id == narrow.id
+
+
+@pytest.mark.parametrize(
+    "name", [f.name for f in (*fields(RunConfig), *fields(Recipe))]
+)
+def test_an_option_named_as_a_field_of_every_run_is_refused(name):
+    with pytest.raises(ValueError, match=f"options=.*: {name} is a field of every run"):
+        replace(RUN, options={"lambda_gl": 1.0, name: 3})
+
+
+def test_runs_of_a_variant_differ_in_the_seed_only():
+    assert config.variant(replace(RUN, seed=3)) == config.variant(RUN)
+    for name, value in OTHER.items():
+        if name != "seed":
+            assert config.variant(replace(RUN, **{name: value})) != config.variant(RUN)
+    other = replace(RUN, options=RUN.options | {"eps_ps": 1e-5})
+    assert config.variant(other) != config.variant(RUN)
+    other = replace(RUN, recipe=replace(RECIPE, batch_size=128))
+    assert config.variant(other) != config.variant(RUN)
 
 
 def test_a_field_that_a_later_version_adds_keeps_the_ids(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import House
 
+from maestro import methods
 from maestro.campaign import workers
 from maestro.config import Recipe, RunConfig
 from maestro.results import records
@@ -89,7 +90,8 @@ def run(task="digits", method="maestro", batch_size=51, model="lenet", **more):
     options = {"lambda_gl": 3e-3, "eps_ps": 0.1} | more.pop("options", {})
     recipe = Recipe(epochs, batch_size, **{"lr": 0.02} | more)
     size = {"width": 4} if model == "resnet18" else {}
-    return RunConfig(task, model, method, recipe, options, seed, size=size)
+    config = RunConfig(task, model, method, recipe, options, seed, size=size)
+    return methods.resolve(config)
 
 
 MILD = {"lambda_gl": 3e-4, "eps_ps": 0.3}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from maestro import datasets
+from maestro import datasets, methods
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import DataError
 from maestro.datasets.imagenet import FolderTask
@@ -147,7 +147,8 @@ def test_evaluation_counts_each_picture_once(tree):
 def test_it_trains_and_resumes_through_the_loop(tree):
     recipe = Recipe(epochs=1, batch_size=4, lr=0.01)
     options = {"lambda_gl": 1e-3, "eps_ps": 1e-7}
-    config = RunConfig("n", "resnet18", "maestro", recipe, options, size={"width": 4})
+    run = RunConfig("n", "resnet18", "maestro", recipe, options, size={"width": 4})
+    config = methods.resolve(run)
     taken = []
 
     def after_step(training):

@@ -1,5 +1,6 @@
 """One loop: it learns, it can be killed at any moment, and it ends when it must."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -28,8 +29,8 @@ METHODS = {
 
 def figures(record):
     """What of a record must not depend on when and how often it was interrupted."""
-    measured = ("seconds", "evaluation_seconds", "joules")
-    history = {k: v for k, v in record["history"].items() if k not in measured}
+    history = record["history"].items()
+    history = {k: v for k, v in history if k not in records.MEASURED}
     return {k: v for k, v in record.items() if k not in ("history", "ran_on")} | history
 
 
@@ -116,10 +117,8 @@ def test_a_killed_run_ends_in_the_same_record(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_goes_on_from_any_step(name, few_digits, digits_config):
-    config = digits_config(**METHODS[name], epochs=2, batch_size=32, eps_ps=0.5)
-    if name in ("dense", "pufferfish"):
-        options = {k: v for k, v in METHODS[name].items() if k != "method"}
-        config = replace(config, options=options)
+    more = {} if name in ("dense", "pufferfish") else {"eps_ps": 0.5}
+    config = digits_config(**METHODS[name], epochs=2, batch_size=32, **more)
     straight = run_to_the_end(Training(config, task=few_digits))
     for steps in range(1, 11):  # the fifth and the tenth are the last of their epochs
         state = state_after(config, few_digits, steps)
@@ -336,7 +335,7 @@ def test_the_same_seed_gives_the_same_result_and_another_one_another(
 def test_the_loss_falls_and_the_digits_are_learnt(method, digits, digits_config):
     config = digits_config(method, epochs=4, batch_size=32, lr=0.02)
     if method == "maestro":
-        config = replace(config, options={})
+        config = methods.resolve(replace(config, options={}))
     run = run_to_the_end(Training(config, task=digits))
     losses = [line["train_loss"] for line in run.history.lines]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 1
@@ -347,7 +346,8 @@ def test_mnist_is_learnt(mnist, folders):
     """300 steps of the recipe of App. D.3 on the real images."""
     recipe = Recipe(epochs=20, batch_size=64, lr=0.01)
     options = {"lambda_gl": 8e-5, "eps_ps": 1e-7, "sampler": "pair"}
-    run = Training(RunConfig("mnist", "lenet", "maestro", recipe, options), task=mnist)
+    config = RunConfig("mnist", "lenet", "maestro", recipe, options)
+    run = Training(methods.resolve(config), task=mnist)
 
     def after_step(run):
         if run.step == 300:
@@ -532,13 +532,81 @@ def test_only_a_network_that_trains_cut_is_recalibrated(
 )
 def test_a_wrong_name_or_value_is_told_what_is_right(change, message, digits_config):
     with pytest.raises(ValueError, match=message):
-        Training(replace(digits_config(), **change))
+        Training(methods.resolve(replace(digits_config(), **change)))
 
 
-def test_an_option_that_is_missing_has_its_default():
-    recipe = Recipe(1, 1, 0.1)
-    method = methods.make(RunConfig("digits", "lenet", "maestro", recipe))
-    assert (method.lambda_gl, method.eps_ps, method.mode) == (0.0, 1e-7, "pair")
+def test_options_that_are_missing_are_named(digits_config):
+    config = replace(digits_config(), options={"lambda_gl": 1e-3})
+    message = "maestro also takes eps_ps, sampler, skip; methods.resolve"
+    with pytest.raises(ValueError, match=message):
+        Training(config)
+
+
+def test_writing_a_checkpoint_is_neither_training_nor_evaluation(
+    few_digits, digits_config, folders, monkeypatch
+):
+    """On a clock that stands still but for what is named here."""
+    now = [0.0]
+
+    def taking(seconds, call):
+        def timed(*args):
+            now[0] += seconds
+            return call(*args)
+
+        return timed
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # one after each step
+    monkeypatch.setattr(loop, "save_state", taking(1000, loop.save_state))
+    monkeypatch.setattr(Training, "_train_step", taking(2, Training._train_step))
+    monkeypatch.setattr(Training, "_end_epoch", taking(0.5, Training._end_epoch))
+    monkeypatch.setattr(Training, "evaluate", taking(30, Training.evaluate))
+    config = digits_config(epochs=2, batch_size=50)
+    record = fit(config, task=few_digits)  # three steps an epoch
+    assert record["history"]["seconds"] == [6.5, 6.5]
+    assert record["history"]["evaluation_seconds"] == [30, 30]
+    assert record["ran_on"]["wall_seconds"] == 2 * 36.5
+    assert records.epoch_seconds(record["history"]) == [36.5, 36.5]
+    assert not set(records.MEASURED) & record["final"].keys()
+
+
+def test_a_resumed_run_counts_all_seconds_of_its_epoch(few_digits, digits_config):
+    config = digits_config(epochs=1, batch_size=50)
+    state = state_after(config, few_digits, 2)
+    run = Training(config, task=few_digits)
+    state["meter"]["seconds"]["training"] = 1e6
+    run.load_state_dict(state)
+    assert run_to_the_end(run).history.lines[0]["seconds"] > 1e6
+
+
+def test_peak_memory_is_of_one_run_or_not_recorded(
+    few_digits, digits_config, monkeypatch
+):
+    """The system reports the process's, and this process trains two."""
+    monkeypatch.setattr(loop, "_made", itertools.count())
+    monkeypatch.setattr(loop, "peak_memory", lambda device: 7000)
+    config = digits_config(epochs=1, batch_size=150)
+    first, second = (Training(config, task=few_digits) for _ in range(2))
+    assert run_to_the_end(first).record()["ran_on"]["peak_memory"] == 7000
+    assert "peak_memory" not in run_to_the_end(second).record()["ran_on"]
+
+
+def test_a_resumed_run_has_the_largest_peak_of_its_processes(
+    few_digits, digits_config, monkeypatch
+):
+    config, peaks = digits_config(epochs=1, batch_size=50), iter((9000, 7000))
+    monkeypatch.setattr(loop, "_made", itertools.repeat(0))  # each its process's first
+    monkeypatch.setattr(loop, "peak_memory", lambda device: next(peaks))
+    run = Training(config, task=few_digits)
+    run.load_state_dict(state_after(config, few_digits, 2))
+    assert run_to_the_end(run).record()["ran_on"]["peak_memory"] == 9000
+
+
+def test_a_record_says_how_long_each_phase_was(few_digits, digits_config):
+    run = run_to_the_end(Training(digits_config(epochs=2), task=few_digits))
+    record = run.record()
+    assert record["phases"] == [{"name": "training", "epochs": 2}]
+    assert record["final"]["bits"] == 32 * record["final"]["params"]
 
 
 def test_energy_is_recorded_where_the_device_tells_it(

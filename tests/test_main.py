@@ -63,15 +63,15 @@ def test_records_lists_the_good(recorded, capsys):
     assert line.endswith(
         f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters"
     )
-    assert count == "1 good records, 0 damaged" and err == ""
+    assert count == "1 good records, 0 not readable" and err == ""
 
 
 def test_records_names_the_damaged_and_fails(recorded, folders, capsys):
     (folders.runs / "0123456789ab.json").write_text("{")
     assert main(["records"]) == 1
     out, err = capsys.readouterr()
-    assert out.endswith("1 good records, 1 damaged\n")
-    assert err.startswith("damaged: 0123456789ab.json: not readable as JSON")
+    assert out.endswith("1 good records, 1 not readable\n")
+    assert err.startswith("not readable: 0123456789ab.json: not readable as JSON")
     assert err.count("\n") == 1
 
 

@@ -1,7 +1,9 @@
 """The methods' hooks: a step of them is the step that the equations print."""
 
 import copy
+import inspect
 import sys
+from dataclasses import fields
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from torch.nn import functional as F
 
 import maestro
 from maestro import methods
+from maestro.config import Recipe, RunConfig
 from maestro.lowrank import low_rank_layers
 from maestro.paths import ROOT
+from maestro.results import records
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import plain
@@ -101,6 +105,50 @@ def test_without_lambda_nothing_is_added():
     for method in (methods.Dense(), methods.Maestro(lambda_gl=0.0)):
         method.after_backward(net)
         assert all(p.grad is None for p in net.parameters())
+
+
+RECIPE = Recipe(epochs=1, batch_size=1, lr=0.1)
+
+
+def test_resolved_options_are_all_options_of_the_method():
+    config = RunConfig("digits", "lenet", "maestro", RECIPE, {"eps_ps": 0.1})
+    resolved = methods.resolve(config)
+    assert resolved.options == {
+        "lambda_gl": 0.0,
+        "eps_ps": 0.1,
+        "sampler": "pair",
+        "skip": [],
+    }
+    assert methods.resolve(resolved) == resolved
+    method = methods.make(resolved)
+    assert (method.lambda_gl, method.eps_ps, method.mode) == (0.0, 0.1, "pair")
+
+
+def test_a_method_that_changes_a_default_changes_no_recorded_run(monkeypatch):
+    given = RunConfig("digits", "lenet", "maestro", RECIPE, {"lambda_gl": 1e-3})
+    before = methods.resolve(given)
+
+    class Later(methods.Maestro):
+        def __init__(self, lambda_gl=0.0, eps_ps=1e-5, sampler="shuffled", skip=()):
+            super().__init__(lambda_gl, eps_ps, sampler, skip)
+
+    monkeypatch.setitem(methods.METHODS, "maestro", Later)
+    again = RunConfig.from_dict(before.to_dict())
+    assert again.id == before.id and methods.make(again).eps_ps == 1e-7
+    assert methods.resolve(given).id != before.id
+
+
+def test_options_are_not_named_as_the_columns_of_a_record():
+    good, _ = records.read_all()
+    config = {f.name for kind in (RunConfig, Recipe) for f in fields(kind)}
+    columns = {
+        name
+        for record in good.values()
+        for name in records.row(record).keys() - record["config"]["options"].keys()
+    }
+    for name, method in methods.METHODS.items():
+        options = inspect.signature(method).parameters.keys()
+        assert not options & (columns | config), name
 
 
 def test_masked_columns_stay_under_the_lasso():

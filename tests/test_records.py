@@ -4,9 +4,12 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 
+from maestro import methods
+from maestro.config import RunConfig
 from maestro.paths import ROOT
 from maestro.results import records
 from maestro.results.records import RecordError
@@ -20,7 +23,8 @@ def made_up(config, accuracies=(90.0, 95.0, 94.0)):
         "train_loss": [1.0 / (e + 1) for e in range(epochs)],
         "test_accuracy": list(accuracies),
         "params": [100 - e for e in range(epochs)],
-        "seconds": [2.0] * epochs,
+        "seconds": [1.5] * epochs,
+        "evaluation_seconds": [0.5] * epochs,
     }
     final = {name: history[name][-1] for name in ("train_loss", "test_accuracy")}
     return {
@@ -28,7 +32,9 @@ def made_up(config, accuracies=(90.0, 95.0, 94.0)):
         "id": config.id,
         "config": config.to_dict(),
         "status": "finished",
+        "phases": [{"name": "training", "epochs": epochs}],
         "dense": {"params": 100, "macs": 1000},
+        "fixed": {"params": 10, "macs": 0},
         "maps": {"fc": [4, 5, 1]},
         "history": history,
         "ranks": [[0, {"fc": 4}], [2, {"fc": 3}]],
@@ -123,15 +129,40 @@ def drop(*keys):
 
 
 DAMAGE = {
-    "another schema": (change("schema", to=2), "schema"),
-    "no schema": (drop("schema"), "schema"),
+    "a newer schema": (
+        change("schema", to=records.SCHEMA + 1),
+        f"schema {records.SCHEMA + 1}, written by a newer version of the package",
+    ),
+    "an older schema": (
+        change("schema", to=1),
+        "schema 1, written by an older version of the package",
+    ),
+    "no schema": (drop("schema"), "no run record: it has no schema"),
+    "a schema in words": (change("schema", to="two"), "no run record"),
     "another id": (change("id", to="0" * 12), "id 0+ but"),
     "another seed": (change("config", "seed", to=7), "but its configuration"),
     "an unknown field": (change("config", "colour", to="red"), "colour"),
     "a wrong recipe": (change("config", "recipe", "epochs", to=0), "epochs=0"),
     "no recipe": (change("config", "recipe", to=None), "configuration"),
     "an unknown status": (change("status", to="fine"), "fine"),
-    "no history": (drop("history"), "without history"),
+    **{
+        f"no {name}": (drop(name), f"without {name}")
+        for name in records.FIELDS
+        if name != "schema"
+    },
+    "studies that are a list": (change("studies", to=[]), "built"),
+    "a study without a date": (
+        change("studies", to={"bleu": {"greedy": {"parameters": {}, "commit": "a"}}}),
+        "study bleu, greedy: without date",
+    ),
+    "a phase too short": (
+        change("phases", 0, "epochs", to=2),
+        "3 epochs, but 2 in its phases",
+    ),
+    "a column of its own as an option": (
+        change("config", "options", "seed", to=1),
+        "seed is a field of every run",
+    ),
     "an empty history": (change("history", to={}), "length"),
     "a history that is a list": (change("history", to=[1, 2]), "built"),
     "a column too short": (change("history", "params", to=[1, 2]), "length"),
@@ -157,9 +188,30 @@ def test_a_record_that_disagrees_with_itself_is_named(name, record, path, tmp_pa
         records.read(path)
 
 
+def test_an_option_may_not_overwrite_a_column(record, path, digits_config, tmp_path):
+    options = record["config"]["options"] | {"device": "x", "params": 3}
+    config = replace(digits_config(), options=options)
+    record |= {"config": config.to_dict(), "id": config.id}
+    why = "option device, params: a column of every record"
+    with pytest.raises(RecordError, match=why):
+        records.save(record, tmp_path)
+
+
+def test_a_newer_record_is_not_trained_and_written_again(
+    record, path, tmp_path, digits_config
+):
+    record["schema"] += 1
+    path.write_text(json.dumps(record))
+    good, bad = records.read_all(tmp_path)
+    assert not good and "damaged" not in bad[path.name]
+    with pytest.raises(records.NewerRecordError, match=f"{path.name}: schema"):
+        records.find([digits_config()], tmp_path)
+
+
 def test_a_run_that_ended_early_is_no_finished_run(record, path):
     for column in record["history"].values():
         column.pop()
+    record["phases"][0]["epochs"] = 2
     record["final"] = {k: record["history"][k][-1] for k in record["final"]}
     path.write_text(json.dumps(record))
     with pytest.raises(RecordError, match="2 epochs of 3"):
@@ -231,7 +283,7 @@ def test_a_row_says_what_was_asked_what_came_and_where(record):
         "wall_seconds": 6.0,
     }
     assert row.items() >= expected.items()
-    assert "seconds" not in row and "lr" not in row
+    assert not {"lr", *records.MEASURED} & row.keys()
 
 
 def test_load_gives_one_row_a_record(tmp_path, digits_config):
@@ -247,6 +299,14 @@ def test_the_recorded_runs_of_the_book_are_all_good():
     assert records.read_all()[1] == {}
 
 
+def test_the_recorded_runs_of_the_book_have_all_options_of_their_methods():
+    for record in records.read_all()[0].values():
+        config = RunConfig.from_dict(record["config"])
+        assert methods.resolve(config) == config
+        for donor in record["studies"].get("ranks_of", {}):
+            assert records.path_of(donor).is_file()
+
+
 def test_comparing_names_what_differs_and_nothing_else(digits_config):
     one, other = made_up(digits_config()), made_up(digits_config("dense"), (1.0,) * 3)
     told = {name: (a, b) for name, a, b in records.compare(one, other)}
@@ -260,4 +320,4 @@ def test_the_limitations_know_whether_a_gpu_has_run():
     good, _ = records.read_all(records.RUNS)
     on_a_gpu = [r for r in good.values() if r["ran_on"]["device"] != "CPU"]
     told = (ROOT / "book" / "limitations.md").read_text("utf-8")
-    assert ("No run was on a GPU yet" in told) == (not on_a_gpu)
+    assert ("No run used a GPU yet" in told) == (not on_a_gpu)

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 import maestro
+from maestro import methods
 from maestro.config import Recipe, RunConfig
 from maestro.lowrank import Masks, RankSampler, low_rank_layers
+from maestro.results import records
 from maestro.training import loop
 from maestro.training.replay import TRIES, CudaRecorder, Replay, copied
 
@@ -110,7 +112,7 @@ def same_course(replayed, plain):
     assert replayed.history.ranks == plain.history.ranks
     assert len(plain.history.lines) > 0
     for line, other in zip(replayed.history.lines, plain.history.lines, strict=True):
-        for name in line.keys() - {"seconds", "evaluation_seconds", "joules"}:
+        for name in line.keys() - set(records.MEASURED):
             assert line[name] == pytest.approx(other[name], rel=1e-6), name
     weights, others = replayed.model.state_dict(), plain.model.state_dict()
     for name, weight in weights.items():
@@ -156,7 +158,7 @@ def run_of(method, **options):
     if method not in ("dense", "pufferfish"):
         options = {"lambda_gl": 2e-3, "eps_ps": 0.3} | options
     recipe = Recipe(3, 16, 0.02, weight_decay=1e-3, milestones=(2,))
-    return RunConfig("pictures", "lenet", method, recipe, options)
+    return methods.resolve(RunConfig("pictures", "lenet", method, recipe, options))
 
 
 RECORDED = {"maestro": 3, "proximal": 3, "pufferfish": 3}
@@ -201,7 +203,8 @@ def test_batch_norm_goes_on_counting_under_a_recording(recorder, in_double):
     recipe = Recipe(3, 16, 0.05, weight_decay=1e-3, decay_vectors=False)
     options = {"lambda_gl": 1e-4, "eps_ps": 0.1}
     size = {"width": 4}
-    config = RunConfig("pictures", "resnet18", "maestro", recipe, options, size=size)
+    run = RunConfig("pictures", "resnet18", "maestro", recipe, options, size=size)
+    config = methods.resolve(run)
     task = Pictures(3, 8, 8)
     plain, replayed = trained(config, task), trained(config, task, recorder)
     same_course(replayed, plain)

@@ -2,21 +2,20 @@
 
 import sys
 import threading
-from dataclasses import replace
 
 import pytest
 import torch
 from test_translation import language
 
-from maestro import datasets, lowrank
-from maestro.campaign import RunsFailed, experiments
+from maestro import datasets, lowrank, methods
+from maestro.campaign import RunsFailed
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
-from maestro.datasets.images import six_views
 from maestro.deploy import studies
 from maestro.results import records
 from maestro.training.checkpoints import weights_path
 from maestro.training.loop import Training, fit
+from maestro.training.machine import made
 
 
 @pytest.fixture
@@ -37,7 +36,9 @@ def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
     whole, donor = cut_runs
     assert studies.study(cut_runs) == 1
     [(name, point)] = studies_of(whole)["ranks_of"].items()
-    assert name == donor.id and point["lambda_gl"] == 3e-3
+    assert name == donor.id
+    assert point["parameters"] == {"lambda_gl": 3e-3, "eps_ps": 0.1}
+    assert point.items() >= made().items()
     assert studies_of(donor) == {}
     donors = records.find([donor])[donor.id]["final"]
     assert (point["params"], point["macs"]) == (donors["params"], donors["macs"])
@@ -77,8 +78,11 @@ def test_of_two_that_study_one_run_neither_undoes_the_other(cut_runs):
     """The second waits until the first has written, and adds to that."""
     whole, _ = cut_runs
 
+    def point(key, known):
+        return {key: {"parameters": {}, "of": sorted(known)}}
+
     def second():
-        studies._add(whole, "second", lambda known: {"b": {"of": sorted(known)}}, None)
+        studies._add(whole, "second", lambda known: point("b", known), None)
 
     other = threading.Thread(target=second)
 
@@ -86,12 +90,12 @@ def test_of_two_that_study_one_run_neither_undoes_the_other(cut_runs):
         other.start()
         other.join(0.5)  # it does not end while this one is at work
         assert other.is_alive()
-        return {"a": {"of": sorted(known)}}
+        return point("a", known)
 
     assert studies._add(whole, "first", first, None) == 1
     other.join()
     found = studies_of(whole)
-    assert found["first"] == {"a": {"of": []}} and found["second"] == {"b": {"of": []}}
+    assert found["first"]["a"]["of"] == found["second"]["b"]["of"] == []
 
 
 def test_training_ends_with_the_studies(cut_runs, monkeypatch):
@@ -129,7 +133,8 @@ def translated(folders, monkeypatch):
     options = {"lambda_gl": 0.01, "eps_ps": 0.1}
     size = {"layers": 1, "width": 8, "heads": 2, "inner": 16}
     recipe = Recipe(1, 20, 1e-3, optimizer="adam")
-    config = RunConfig("multi30k", "transformer", "maestro", recipe, options, size=size)
+    run = RunConfig("multi30k", "transformer", "maestro", recipe, options, size=size)
+    config = methods.resolve(run)
     fit(config, task=task)
     return config, task
 
@@ -152,7 +157,9 @@ def test_bleu_of_both_searches_with_the_signature(translated, monkeypatch):
     found = studies_of(config)["bleu"]
     assert found["beam 5"]["score"] == pytest.approx(100)
     assert found["greedy"]["score"] < 100
+    assert found["beam 5"]["parameters"] == {"beam": 5}
     for point in found.values():
+        assert point.items() >= made().items()
         assert "tok:none" in point["signature"] and "version:" in point["signature"]
     assert studies.study([config]) == 0
     assert asked == [1, 5]
@@ -180,23 +187,3 @@ def test_a_diverged_run_is_not_translated(translated, monkeypatch):
     records.save(record)
     assert studies.study([config]) == 0
     assert weights_path(config).is_file()
-
-
-def test_the_compact_network_is_asked_with_six_views(folders, monkeypatch):
-    arrays = {}
-    for split, count in (("train", 64), ("test", 32)):
-        pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
-        arrays[f"{split}_images"] = pixels.numpy()
-        arrays[f"{split}_labels"] = (torch.arange(count) % 10).numpy()
-    task = datasets.ImageTask(arrays, 0.5, 0.25, crop=2, frame="reflect")
-    monkeypatch.setattr(datasets, "load", lambda *_: task)
-    [config, *_] = experiments.compact_cifar10(seeds=(0,), epochs=1)
-    recipe = replace(config.recipe, batch_size=32, precision="float32")
-    config = replace(config, recipe=recipe, size={"width": 4})
-    fit(config, task=task)
-    studies.study([config])
-    seen = studies_of(config)["views"]
-    net = Training(config)
-    net.restore_network(torch.load(weights_path(config), weights_only=True))
-    assert seen == task.evaluate(six_views(net.model.eval()))
-    assert studies.study([config]) == 0

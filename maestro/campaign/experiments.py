@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..config import Recipe, RunConfig, number
+from ..methods import resolve
 
 
 class Scale(NamedTuple):
@@ -333,16 +334,25 @@ def _grid(
     if epochs and epochs != recipe.epochs:
         recipe, scale = replace(recipe, epochs=epochs), f"{scale}, {epochs} epochs"
     low_rank = [
-        {"lambda_gl": number("lambdas", value), "eps_ps": eps_ps, "sampler": sampler}
-        | ({"skip": list(skip)} if skip else {})
+        {
+            "lambda_gl": number("lambdas", value),
+            "eps_ps": eps_ps,
+            "sampler": sampler,
+            "skip": list(skip),
+        }
         for value in lambdas or grid
     ]
     return [
-        RunConfig(task, model, method, recipe, options, seed, scale, size)
+        _run(task, model, method, recipe, options, seed, scale, size)
         for seed in seeds
         for method in methods
         for options in ([{}] if method == "dense" else low_rank)
     ]
+
+
+def _run(*fields):
+    """The `RunConfig` of these fields, with all options of its method."""
+    return resolve(RunConfig(*fields))
 
 
 # Pufferfish leaves these dense (design of its authors; App. B of Wang et al. 2021)
@@ -370,7 +380,7 @@ def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25):
         "skip": skip,
     }
     return [
-        RunConfig(task, model, "pufferfish", recipe, options, seed, scale, size)
+        _run(task, model, "pufferfish", recipe, options, seed, scale, size)
         for seed in seeds
     ]
 

@@ -92,7 +92,8 @@ def train(config, device, folder, note, stop, group=ALONE, **how):
             nonlocal told
             last = training.history.lines[-1]
             words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
-            note(Epoch(config, words, training.epoch - told, last["seconds"]))
+            seconds = last["seconds"] + last["evaluation_seconds"]
+            note(Epoch(config, words, training.epoch - told, seconds))
             told = training.epoch
 
         how |= {"report": report, "stop": stop, "folder": folder}

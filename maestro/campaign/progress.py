@@ -12,11 +12,11 @@ def describe(config):
     """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
 
     The scale is said where it is not the paper's, the size where it is not the model's
-    own.
+    own, options where they are not empty.
     """
     size, options = (
-        " ".join(f"{key}={_short(value)}" for key, value in numbers.items())
-        for numbers in (config.size, config.options)
+        " ".join(f"{k}={_short(v)}" for k, v in values.items() if v != [])
+        for values in (config.size, config.options)
     )
     scale = "" if config.scale == "paper" else config.scale
     words = (f"{config.model}/{config.task}", scale, size, config.method, options)
@@ -57,7 +57,7 @@ class Pace:
             ran_on = record["ran_on"]
             if (ran_on["device"], ran_on.get("processes", 1)) == (name, processes):
                 config = RunConfig.from_dict(record["config"])
-                for seconds in record["history"]["seconds"]:
+                for seconds in records.epoch_seconds(record["history"]):
                     self.note(config, seconds)
 
     def note(self, config, seconds):

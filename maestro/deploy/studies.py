@@ -1,8 +1,8 @@
 """What is asked of a trained network's weights before they go (Sec. 3.4, 5.5; App. E).
 
-Smaller networks from a low-rank one, without training; translations and their BLEU; the
-accuracy with test-time augmentation. The weights lie in data/cache only until then;
-what is found is kept in the run's record, under ``studies``.
+Smaller networks from a low-rank one, without training; translations and their BLEU. The
+weights lie in data/cache only until then; what is found is kept in the run's record,
+under ``studies``.
 """
 
 import copy
@@ -13,13 +13,15 @@ import torch
 
 from ..campaign import RunsFailed, run
 from ..campaign.process import claim
-from ..datasets.images import six_views
 from ..datasets.translation import bleu
 from ..lowrank import truncate
 from ..results import records
 from ..training.checkpoints import weights_path
 from ..training.distributed import ALONE
 from ..training.loop import Training
+from ..training.machine import made
+
+LASSO = ("lambda_gl", "eps_ps")  # the options that a donor of ranks may have otherwise
 
 
 def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
@@ -45,8 +47,8 @@ def study(configs, device="auto", folder=None):
     Runs without a record or without weights, and diverged ones, are left as they are.
     Of runs without a lasso "ranks_of" (Fig. 13), {donor's id: point}, for each donor:
     a run of ``configs`` that differs in lambda_gl and eps_ps only. Of translating runs
-    "bleu": `bleu_of`. At the compact scale "views": `views_of`. Returns how many points
-    were added. Raises RuntimeError where BLEU is asked for without sacreBLEU.
+    "bleu": `bleu_of`. Returns how many points were added. Raises RuntimeError where
+    BLEU is asked for without sacreBLEU.
     """
     found, added = records.find(configs, folder), 0
     for config in configs:
@@ -59,9 +61,6 @@ def study(configs, device="auto", folder=None):
         if config.task == "multi30k":
             translated = partial(bleu_of, config, device)
             added += _add(config, "bleu", translated, folder)
-        if config.model == "compact":
-            viewed = partial(views_of, config, device)
-            added += _add(config, "views", viewed, folder)
     return added
 
 
@@ -69,7 +68,8 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
     """``config``'s network cut, untrained, to the ranks that ``donors`` ended at.
 
     found: {id: record} of the donors. known: ids of donors to leave out. Returns
-    {donor's id: {lambda_gl, test_accuracy (%), params, macs}}.
+    {donor's id: {parameters, test_accuracy (%), params, macs}}; the parameters are the
+    donor's lasso.
     """
     donors = [donor for donor in donors if donor.id not in known]
     if not donors:
@@ -80,7 +80,7 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
         training.model = copy.deepcopy(whole)
         kept = truncate(training.model, records.final_ranks(found[donor.id]))
         points[donor.id] = {
-            "lambda_gl": donor.options["lambda_gl"],
+            "parameters": {name: donor.options[name] for name in LASSO},
             "test_accuracy": training.evaluate()["test_accuracy"],
             **training.method.costs.footprint(kept, merged=True)._asdict(),
         }
@@ -90,8 +90,8 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
 def bleu_of(config, device="cpu", known=()):
     """BLEU of ``config``'s network on the test sentences, by each of records.SEARCHES.
 
-    known: searches to leave out. Returns {search: {score, signature}}, the signature
-    sacreBLEU's. Raises RuntimeError without sacreBLEU.
+    known: searches to leave out. Returns {search: {parameters, score, signature}}, the
+    signature sacreBLEU's. Raises RuntimeError without sacreBLEU.
     """
     left = {name: n for name, n in records.SEARCHES.items() if name not in known}
     if not left:
@@ -101,16 +101,12 @@ def bleu_of(config, device="cpu", known=()):
     for search, beam in left.items():
         sentences = task.translate(training.model, beam=beam)
         score, signature = bleu(sentences, task.references)
-        points[search] = {"score": score, "signature": signature}
+        points[search] = {
+            "parameters": {"beam": beam},
+            "score": score,
+            "signature": signature,
+        }
     return points
-
-
-def views_of(config, device="cpu", known=()):
-    """The task's figures for ``config``'s network, averaged over six views of an image.
-
-    known: not empty if they are known already.
-    """
-    return {} if known else _trained(config, device).evaluate(six_views)
 
 
 def _trained(config, device):
@@ -146,7 +142,8 @@ def _add(config, name, ask, folder):
         known = record["studies"].get(name, {})
         points = ask(known=known)
         if points:
-            record["studies"][name] = known | points
+            dated = {key: point | made() for key, point in points.items()}
+            record["studies"][name] = known | dated
             records.save(record, folder)
     return len(points)
 
@@ -155,5 +152,5 @@ def _differ_in_lasso(config, other):
     """Whether ``config`` has no lasso, ``other`` has one, and nothing else differs."""
     if config.options.get("lambda_gl") != 0 or not other.options.get("lambda_gl"):
         return False
-    lasso = {key: config.options[key] for key in ("lambda_gl", "eps_ps")}
+    lasso = {key: config.options[key] for key in LASSO}
     return dataclasses.replace(other, options=other.options | lasso) == config

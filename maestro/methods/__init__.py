@@ -5,6 +5,7 @@ is a new file here and rows in campaign/experiments.py.
 """
 
 import inspect
+from dataclasses import replace
 
 from .dense import Dense
 from .maestro import Maestro
@@ -36,19 +37,39 @@ METHODS = {
 }
 
 
-def make(config):
-    """The method object for a `RunConfig`.
+def resolve(config):
+    """``config`` with all options of its method, those not given at their defaults.
 
-    Raises ValueError, naming what would be right, on an unknown method or option.
+    The values are then part of the configuration and of its id: a later change of a
+    default changes neither. Raises ValueError on an unknown method or option.
     """
+    return replace(config, options=_defaults(config) | config.options)
+
+
+def make(config):
+    """The method object for a `RunConfig` with all of its method's options.
+
+    Raises ValueError, naming what would be right, on an unknown method or option, and
+    on options that are missing.
+    """
+    missing = [name for name in _defaults(config) if name not in config.options]
+    if missing:
+        raise ValueError(
+            f"options={config.options!r}: {config.method} also takes "
+            f"{', '.join(missing)}; methods.resolve(config) adds the defaults"
+        )
+    return METHODS[config.method](**config.options)
+
+
+def _defaults(config):
+    """{option: default} of the config's method, whose every option has one."""
     if config.method not in METHODS:
         raise ValueError(f"method={config.method!r}; it is one of {', '.join(METHODS)}")
-    method = METHODS[config.method]
-    known = inspect.signature(method).parameters
+    known = inspect.signature(METHODS[config.method]).parameters
     for name in config.options:
         if name not in known:
             raise ValueError(
                 f"{config.method} has no option {name!r}; it takes: "
                 + (", ".join(known) or "none")
             )
-    return method(**config.options)
+    return {name: parameter.default for name, parameter in known.items()}

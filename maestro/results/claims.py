@@ -336,7 +336,7 @@ def _cuts(records):
     return pd.DataFrame(
         [
             {
-                "lambda_gl": point["lambda_gl"],
+                "lambda_gl": point["parameters"]["lambda_gl"],
                 "factor": record["dense"]["params"] / point["params"],
                 "points": point["test_accuracy"] - record["final"]["test_accuracy"],
             }

@@ -1,8 +1,14 @@
 """Run records: one JSON file per run in data/runs, whole or not there at all.
 
-A record says what was asked (the configuration), what came of it, epoch by epoch, and
-what it ran on. The book's numbers come from here. No weights are kept; what must be
-asked of the trained weights is asked before they go, and stands in ``studies``.
+A record holds the configuration, the course of the training epoch by epoch, and what
+it ran on. The book's numbers come from here. No weights are kept: what is computed from
+the trained weights is in ``studies``, {study: {point: figures}}, each point with its
+``parameters`` and the ``commit`` and ``date`` of the study.
+
+``phases`` says how many epochs of the history each phase of the training has. In the
+history ``seconds`` are of training alone and ``evaluation_seconds`` of evaluation;
+checkpoint writing is in neither. Runs that were recorded before the two were measured
+apart have ``epoch_seconds`` instead, checkpoint writing included.
 """
 
 import json
@@ -14,17 +20,21 @@ from ..config import RunConfig
 from ..paths import RUNS
 from ..system import write_whole
 
-SCHEMA = 1
-FIELDS = ("schema", "id", "config", "status", "dense", "maps", "history", "ranks")
-FIELDS += ("final", "best", "ran_on", "data")
-# columns of the history that are no final figures
-NOT_FINAL = ("lr", "seconds", "evaluation_seconds", "joules")
+SCHEMA = 2
+FIELDS = ("schema", "id", "config", "status", "phases", "dense", "fixed", "maps")
+FIELDS += ("history", "ranks", "final", "best", "ran_on", "data", "studies")
+MEASURED = ("seconds", "evaluation_seconds", "epoch_seconds", "joules")
+NOT_FINAL = ("lr", *MEASURED)  # columns of the history: no final figures
 STATUSES = ("finished", "diverged")
 SEARCHES = {"greedy": 1, "beam 5": 5}  # of the study "bleu": hypotheses kept
 
 
 class RecordError(ValueError):
     """A file that is not a whole, consistent record; says which and why."""
+
+
+class NewerRecordError(RecordError):
+    """A record of a schema that this version of the package does not know yet."""
 
 
 def path_of(run_id, folder=None):
@@ -73,13 +83,19 @@ def read_all(folder=None):
 
 
 def find(configs, folder=None):
-    """{id: record} of those ``configs`` that have one; a damaged one is as none."""
+    """{id: record} of those ``configs`` that have one; a damaged one is as none.
+
+    Raises NewerRecordError: a run that a newer version recorded is not to be trained,
+    and written, again.
+    """
     found = {}
     for config in configs:
         path = path_of(config.id, folder)
         if path.is_file():
             try:
                 found[config.id] = read(path)
+            except NewerRecordError:
+                raise
             except RecordError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
     return found
@@ -102,6 +118,14 @@ def load(folder=None):
 def final_ranks(record):
     """{layer: r} at the end of a run."""
     return record["ranks"][-1][1]
+
+
+def epoch_seconds(history):
+    """The seconds of each epoch of a record's history, training and evaluation."""
+    if "epoch_seconds" in history:
+        return history["epoch_seconds"]
+    pairs = zip(history["seconds"], history["evaluation_seconds"], strict=True)
+    return [sum(pair) for pair in pairs]
 
 
 def compare(one, other):
@@ -129,13 +153,15 @@ def _flat(values, prefix=""):
 
 
 def row(record):
-    """A record's one line: what was asked, what came of it, where it ran."""
+    """A record's one line: what was asked, what came of it, where it ran.
+
+    Raises ValueError if an option has the name of another column.
+    """
     config = RunConfig.from_dict(record["config"])
     asked = ("task", "model", "method", "scale", "seed")
-    return {
+    columns = {
         "id": record["id"],
         **{name: getattr(config, name) for name in asked},
-        **config.options,
         "epochs": config.recipe.epochs,
         "batch_size": config.recipe.batch_size,
         "status": record["status"],
@@ -144,10 +170,20 @@ def row(record):
         "dense_macs": record["dense"]["macs"],
         **record["ran_on"],
     }
+    taken = columns.keys() & config.options.keys()
+    if taken:
+        raise ValueError(f"option {', '.join(sorted(taken))}: a column of every record")
+    return columns | config.options
 
 
 def _verify(record, path):
     """Raise RecordError unless ``record`` is whole and agrees with itself."""
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise NewerRecordError(
+            f"{path.name}: schema {schema}, written by a newer version of the package; "
+            f"this version reads schema {SCHEMA}"
+        )
     try:
         why = _what_is_wrong(record, path)
     except (TypeError, KeyError, IndexError, AttributeError) as error:
@@ -160,8 +196,13 @@ def _verify(record, path):
 
 def _what_is_wrong(record, path):
     """What is wrong, in words, or None; trips over what is not built as a record."""
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        return f"not a run record of schema {SCHEMA}"
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
+        return "no run record: it has no schema"
+    if record["schema"] < SCHEMA:
+        return (
+            f"schema {record['schema']}, written by an older version of the package; "
+            f"this version reads schema {SCHEMA}"
+        )
     missing = [name for name in FIELDS if name not in record]
     if missing:
         return f"without {', '.join(missing)}"
@@ -176,6 +217,9 @@ def _what_is_wrong(record, path):
         return "its history's columns differ in length"
     if record["status"] == "finished" and lengths != {config.recipe.epochs}:
         return f"{lengths.pop()} epochs of {config.recipe.epochs}"
+    in_phases = sum(phase["epochs"] for phase in record["phases"])
+    if lengths != {in_phases}:
+        return f"{lengths.pop()} epochs, but {in_phases} in its phases"
     for name in history.keys() - set(NOT_FINAL):
         value, last = final[name], history[name][-1]
         if not _same(value, last):
@@ -183,6 +227,11 @@ def _what_is_wrong(record, path):
     best, highest = record["best"]["test_accuracy"], max(history["test_accuracy"])
     if not _same(best, highest):
         return f"best test_accuracy {best} is not the history's {highest}"
+    for name, points in record["studies"].items():
+        for key, point in points.items():
+            missing = {"parameters", "commit", "date"} - point.keys()
+            if missing:
+                return f"study {name}, {key}: without {', '.join(sorted(missing))}"
     row(record)
 
 

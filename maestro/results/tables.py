@@ -72,8 +72,9 @@ def per_run(records):
                 "best_accuracy": record["best"]["test_accuracy"],
                 "train_macs_ratio": _mean(history["train_macs"]) / dense["macs"],
                 "train_params_ratio": _mean(history["train_params"]) / dense["params"],
-                "seconds": sum(history["seconds"]),
-                # not every device tells
+                # of training alone; older runs have both together, not every device
+                # reports its energy
+                "seconds": sum(history.get("seconds", [math.nan])),
                 "joules": sum(history.get("joules", [math.nan])),
                 "dense_params": dense["params"],
                 "dense_macs": dense["macs"],
@@ -108,7 +109,7 @@ def studies(records, name):
     (theirs), accuracy, std, params, macs, dense_params, n. Empty if there is none.
     """
     rows = [
-        point | {"dense_params": record["dense"]["params"]}
+        point["parameters"] | point | {"dense_params": record["dense"]["params"]}
         for record in records.values()
         for donor, point in record["studies"].get(name, {}).items()
         if donor in records
@@ -187,22 +188,20 @@ def lambdas_of(configs):
     return sorted({c.options["lambda_gl"] for c in configs if "lambda_gl" in c.options})
 
 
-def time_table(records):
-    """Measured seconds of training beside the MACs they should have saved, by variant.
+def cost_table(records):
+    """MACs of a training step, and the energy where the device reports it, by variant.
 
-    And the energy, where the device told it. Ratios are to the dense runs of the same
-    records; without those there are none.
+    Ratios are to the dense runs of the same records; without those the energy has none.
+    Recorded seconds are not in it: runs share their cores with other work. What a step
+    takes is measured by `make bench`.
     """
     table = summary(records)
-    measured = {"seconds": table.seconds, "energy (J)": table.joules}
-    columns = {}
-    for name, values in measured.items():
-        if values.notna().any():
-            base = values[table.method == "dense"]
-            columns[name] = values.map("{:,.0f}".format)
-            of_dense = values / (base.iloc[0] if len(base) else math.nan)
-            columns[f"{name}, ratio to dense"] = of_dense.map(ratio)
-    columns["MACs of a step, ratio to dense"] = table.train_macs_ratio.map(ratio)
+    columns = {"MACs of a step, ratio to dense": table.train_macs_ratio.map(ratio)}
+    if table.joules.notna().any():
+        base = table.joules[table.method == "dense"]
+        of_dense = table.joules / (base.iloc[0] if len(base) else math.nan)
+        columns["energy (J)"] = table.joules.map("{:,.0f}".format)
+        columns["energy, ratio to dense"] = of_dense.map(ratio)
     columns["on"] = _devices(records, table)
     names = pd.Index(table.lambda_gl.map(variant_name), name="variant")
     return pd.DataFrame(columns).set_index(names)

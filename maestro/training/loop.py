@@ -24,14 +24,15 @@ from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
 from .energy import Meter
 from .history import History
-from .machine import keep_memory, pick_device, pick_precision, ran_on
+from .machine import keep_memory, peak_memory, pick_device, pick_precision, ran_on
 from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_lr
 from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
-# batches over which batch norm's statistics are estimated anew, of 128 examples at most
-RECALIBRATION = 200
-PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions")  # of the state
+RECALIBRATION = 200  # batches over which batch norm's statistics are estimated anew
+# state that is just numbers or text
+PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions", "peak_memory")
+_made = itertools.count()  # of the Trainings of this process
 
 
 class Interrupted(Exception):
@@ -72,7 +73,7 @@ class Training:
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
         on_gpu = self.device.type == "cuda"
-        if on_gpu:  # the peak is to be this run's, not its process's
+        if on_gpu:  # whose count of the peak can begin anew
             torch.cuda.reset_peak_memory_stats(self.device)
         self.model = self._make_model()
         self.replay = Replay(self._descend, recorder) if recorder else None
@@ -80,6 +81,8 @@ class Training:
         self.steps = 0  # of the schedule
         self.losses = []  # of the last steps, each times its examples
         self.loss_sum, self.examples = 0.0, 0  # of this epoch
+        # bytes; a process that has trained another run cannot tell the two apart
+        self.peak_memory, self.first = 0, next(_made) == 0
         self.meter = Meter(self.device)  # of this epoch
         self.history = History(self.method.ranks(self.model))
         self._make_optimizer()
@@ -165,25 +168,22 @@ class Training:
         self.meter.read("evaluation")
         self._note(cost, tested)
 
-    def evaluate(self, seen_as=lambda net: net):
-        """The task's figures for the network as it is now, batch norm recalibrated.
-
-        seen_as: what is evaluated in place of the network, a function of it.
-        """
+    def evaluate(self):
+        """The task's figures for the network as it is now, batch norm recalibrated."""
         net = self.group.split(self.model)
         with self._autocast(), self.method.active(training=False):
             if self.method.recalibrates:
                 self._recalibrate(net)
             self.group.same_buffers(self.model)
             self.model.eval()
-            return self.task.evaluate(seen_as(net))
+            return self.task.evaluate(net)
 
     def _recalibrate(self, net):
-        size = self.phase[0].recipe.batch_size
-        examples = RECALIBRATION * min(size, 128)
-        if self.device.type == "cuda":  # in small batches it would wait for Python
-            size = max(size, 1000)
-        recalibrate(net, self.task, size, math.ceil(examples / size))
+        size, batches = self.phase[0].recipe.batch_size, RECALIBRATION
+        if self.device.type == "cuda" and size < 1000:
+            # as many examples; in small batches a GPU would wait for Python
+            size, batches = 1000, math.ceil(batches * size / 1000)
+        recalibrate(net, self.task, size, batches)
 
     def _batches(self):
         """What is left of this epoch's batches."""
@@ -228,6 +228,7 @@ class Training:
             **tested,
             "params": shipped.params,
             "macs": shipped.macs,
+            "bits": shipped.bits,
             "train_params": cost[0],
             "train_macs": cost[1],
             **self.meter.figures(),
@@ -305,6 +306,20 @@ class Training:
         sums = [p.square().sum() for p in self.model.parameters()]
         return torch.stack(sums).isfinite().all().item()
 
+    def _read_peak(self):
+        if self.device.type == "cuda" or self.first:
+            self.peak_memory = max(self.peak_memory, peak_memory(self.device) or 0)
+
+    def _phases_done(self):
+        """The phases that have begun, with how many of their epochs are done."""
+        phases, left = [], self.epoch
+        for phase in self.phases:
+            done = min(left, phase.epochs)
+            left -= done
+            if done:
+                phases.append({"name": phase.name, "epochs": done})
+        return phases
+
     # ------------------------------------------------------------ saved and recorded
 
     def network_state(self):
@@ -320,6 +335,7 @@ class Training:
 
     def state_dict(self):
         """All that `load_state_dict` of a new Training needs to go on from here."""
+        self._read_peak()
         state = self.network_state() | {name: getattr(self, name) for name in PLAIN}
         state["config"] = self.config.to_dict()
         state["losses"] = [loss.cpu() for loss in self.losses]
@@ -369,11 +385,14 @@ class Training:
 
     def record(self):
         """The run's record, a dict that `records.save` takes."""
-        counted, seconds = self.method.costs, self.history.columns()["seconds"]
+        self._read_peak()
+        counted = self.method.costs
+        seconds = sum(records.epoch_seconds(self.history.columns()))
         return {
             "schema": records.SCHEMA,
             "id": self.config.id,
             "config": self.config.to_dict(),
+            "phases": self._phases_done(),
             "dense": self.dense._asdict(),
             "fixed": counted.fixed._asdict(),
             "maps": {name: list(layer) for name, layer in counted.maps.items()},
@@ -381,7 +400,8 @@ class Training:
             "ran_on": ran_on(self.device, ", ".join(self.precisions))
             | self.group.told
             | ({"replayed": True} if self.replay else {})
-            | {"wall_seconds": round(sum(seconds), 1)},
+            | ({"peak_memory": self.peak_memory} if self.peak_memory else {})
+            | {"wall_seconds": round(seconds, 1)},
             "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
             "studies": {},
         }
@@ -454,6 +474,9 @@ def fit(
         stopping = stop is not None and group.any(stop())
         due = stopping or time.monotonic() - saved > CHECKPOINT_SECONDS
         if due and group.main:
+            if device.type == "cuda":  # what it still computes is training
+                torch.cuda.synchronize(device)
+                training.meter.read("training")
             save_state(training.state_dict(), checkpoint)
             saved = time.monotonic()
         if stopping:

@@ -1,9 +1,8 @@
-"""The machine as a record tells of it: device, versions, memory; never its name."""
+"""The machine as a record describes it: device, versions, memory; never its name."""
 
 import ctypes
 import functools
 import platform
-import resource
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -108,19 +107,17 @@ def _try_bfloat16(seconds=1.0):
     return error, min(took[0]) / min(took[1])
 
 
-def keep_memory(kept=True):
+def keep_memory():
     """Let the C library keep what is freed: a training step asks for it all again.
 
     glibc gives large blocks back to the system at once, and the next step faults them
     in page by page. Returns whether it took the settings; elsewhere nothing is changed.
-    kept: false for glibc's own settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    options = (-3, -1, -2)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-    sizes = (1 << 30, 2**31 - 1, 1 << 26) if kept else (1 << 17, 1 << 17, 1 << 17)
-    taken = [mallopt(*pair) for pair in zip(options, sizes, strict=True)]
+    trim, pad, mapped = -1, -2, -3  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+    taken = [mallopt(mapped, 1 << 30), mallopt(trim, 2**31 - 1), mallopt(pad, 1 << 26)]
     return all(taken)
 
 
@@ -158,21 +155,35 @@ def _cpu_info():
 
 
 def ran_on(device, precision):
-    """What a run ran on: device, torch, threads, commit, date, peak memory (bytes)."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """What a run ran on: device, processor, threads, precision, torch, commit, date."""
     return {
         "device": device_name(device),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "torch": torch.__version__.split("+")[0],
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "peak_memory": peak,
+        **made(),
     }
+
+
+def peak_memory(device):
+    """Bytes: the most that a GPU held since its count began, or this process; or None.
+
+    A process counts from its start. Systems without /proc do not report it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # not getrusage, which counts in the process that started this one
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+def made():
+    """The commit and the date of what is recorded now."""
+    return {"commit": commit(), "date": datetime.now(UTC).date().isoformat()}
 
 
 def commit():
