@@ -7,9 +7,10 @@ the factorised one at falling ranks, and for each of these the same network buil
 and narrow, with as many multiply-accumulates (MACs) as are left: the floor. A ratio is
 the median over rounds of what a network took to what the dense one took in that round.
 
-A step is what training.py does: the draw, forward, loss, backward, the lasso's
+A step is what the training loop does: the draw, forward, loss, backward, the lasso's
 gradient, the optimiser. On a GPU it computes in bfloat16, is recorded and replayed, the
-dense one as well; "launched" is the same without a recording. Inference is that of
+dense one as well; "launched" is the same without a recording. On a CPU the dense step
+is also timed in bfloat16, and with memory kept (settings.py). Inference is that of
 merged networks, as they are and, "folded", with each batch norm folded into the
 convolution before it. Writes one JSON file after each network; what it held of other
 networks stays, if it is of the same machine.
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import torch
 import ways
+from settings import settings
 from step import Step
 from timing import race, seconds_of
 from torch import nn
@@ -82,6 +84,7 @@ SUBJECTS = {
     "vgg19": Subject((32,), (128, 512), (3, 32, 32), range(1, 65)),
     "transformer": Subject((32,), (128, 256), (28,), range(8, 513, 8), ADAM, "sum"),
     "lenet": Subject((64,), (64, 512), (1, 28, 28)),
+    "compact": Subject((256,), (1024, 4096), (3, 32, 32), range(1, 65)),
 }
 
 
@@ -195,7 +198,10 @@ def bench(name, device, rounds, recorder=None):
         rows[list(nets).index(row)] |= took  # it does not depend on training's batch
     lasso = lassos(whole, rounds, device)
     checked = ways.check(whole, data[0], min(rounds, 3), device, recorder)
-    return {"factorised": factorised, "rows": rows, "lasso": lasso, "ways": checked}
+    found = {"factorised": factorised, "rows": rows, "lasso": lasso, "ways": checked}
+    if device.type == "cpu" and recorder is None:
+        found["settings"] = settings(nets["dense"], subject, data, rounds)
+    return found
 
 
 def training(nets, subject, batch, rounds, recorder):
@@ -288,6 +294,9 @@ def show(name, found):
         ratios = " ".join(f"{ratio:6.2f}" for ratio in ratios)
         told = f"{row['kind']:8} {row['share']:4.0%} of ranks, batch {row['batch']:3}"
         print(f"  {told} {ratios}", flush=True)
+    for setting, took in found.get("settings", {}).items():
+        told = f"{took['ratio']:6.2f}, {took['faults']:7,} page faults a step"
+        print(f"  dense, {setting:36} {told}", flush=True)
 
 
 def main():

@@ -13,21 +13,25 @@ from maestro.training.replay import Replay
 PARTS = ("linear maps", "normalisation", "optimiser", "lasso", "rest")
 
 
-def reduced(device):
-    """The context in which a network computes on ``device``: on GPUs in bfloat16."""
-    on_gpu = device.type == "cuda"
-    return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu)
+def reduced(device, enabled=None):
+    """The context in which a network computes on ``device``.
+
+    In bfloat16 if ``enabled``; None: on GPUs.
+    """
+    enabled = device.type == "cuda" if enabled is None else enabled
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 class Step:
     """What training does with one batch, over and over; LoD if ``net`` is factorised.
 
     batch: (inputs, targets). recorder: what records the step to replay it, as
-    `maestro.training.loop.Training` takes it.
+    `maestro.training.loop.Training` takes it. bfloat16: as `reduced` takes it.
     """
 
-    def __init__(self, net, subject, batch, recorder=None):
+    def __init__(self, net, subject, batch, recorder=None, bfloat16=None):
         self.net, self.subject, self.batch = net, subject, batch
+        self.bfloat16 = bfloat16
         self.device = batch[1].device
         self.method = methods.Dense()
         if maestro.low_rank_layers(net):
@@ -54,7 +58,7 @@ class Step:
         return loss.detach()
 
     def loss(self, batch):
-        with reduced(self.device):
+        with reduced(self.device, self.bfloat16):
             return self.subject.loss(self.net, *batch)
 
     def memory(self):

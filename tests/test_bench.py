@@ -30,7 +30,10 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     path = tmp_path / "cpu.json"
     bench.write(path, "lenet", dict(lenet), CPU)
     bench.show("lenet", lenet)
-    assert "lod       25% of ranks" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "lod       25% of ranks" in shown and "page faults a step" in shown
+    assert lenet["settings"]["float32"]["ratio"] == 1
+    assert all(took["ms"] > 0 for took in lenet["settings"].values())
     read = speed.load("cpu", tmp_path)
     assert speed.ran_on(read).startswith("CPU, ")
     rows = speed.rows(read)

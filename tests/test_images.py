@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from maestro import datasets
-from maestro.datasets import DataError, originals, prepared
+from maestro.datasets import DataError, images, originals, prepared
 from maestro.paths import data_folder
 
 
@@ -441,3 +441,17 @@ def test_pictures_without_validation_are_refused(tree):
     (tree / "val").rename(tree / "valid")
     with pytest.raises(DataError, match="imagenette144 holds no pictures val/"):
         datasets.load("imagenette64")
+
+
+def test_six_views_are_the_image_two_shifts_and_their_mirror_images():
+    """A model that reads one pixel: with the mirror image its counterpart, too."""
+    x = torch.rand(2, 1, 4, 4, dtype=torch.float64)
+    seen = images.six_views(lambda x: x[:, :, 1, 0])(x)[:, 0]
+    one, other = x[:, 0, :, 0], x[:, 0, :, 3]
+    # shifted up and left row 2 and column 1 are there; down and right row 0, column 1
+    # reflected, and on the far side columns 2 reflected and 2
+    expected = (one[:, 1] + other[:, 1]) / 4
+    expected += (x[:, 0, 2, 1] + x[:, 0, 2, 2]) / 8 + (
+        x[:, 0, 0, 1] + x[:, 0, 0, 2]
+    ) / 8
+    assert torch.allclose(seen, expected)

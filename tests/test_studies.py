@@ -2,15 +2,17 @@
 
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from test_translation import language
 
 from maestro import datasets, lowrank, methods
-from maestro.campaign import RunsFailed
+from maestro.campaign import RunsFailed, experiments
 from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
+from maestro.datasets.images import six_views
 from maestro.deploy import studies
 from maestro.results import records
 from maestro.training.checkpoints import weights_path
@@ -187,3 +189,24 @@ def test_a_diverged_run_is_not_translated(translated, monkeypatch):
     records.save(record)
     assert studies.study([config]) == 0
     assert weights_path(config).is_file()
+
+
+def test_the_compact_network_is_asked_with_six_views(folders, monkeypatch):
+    arrays = {}
+    for split, count in (("train", 64), ("test", 32)):
+        pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
+        arrays[f"{split}_images"] = pixels.numpy()
+        arrays[f"{split}_labels"] = (torch.arange(count) % 10).numpy()
+    task = datasets.ImageTask(arrays, 0.5, 0.25, crop=2, frame="reflect")
+    monkeypatch.setattr(datasets, "load", lambda *_: task)
+    [config, *_] = experiments.compact_cifar10(seeds=(0,), epochs=1)
+    recipe = replace(config.recipe, batch_size=32, precision="float32")
+    config = replace(config, recipe=recipe, size={"width": 4})
+    fit(config, task=task)
+    studies.study([config])
+    seen = studies_of(config)["views"]["six"]
+    net = Training(config)
+    net.restore_network(torch.load(weights_path(config), weights_only=True))
+    assert seen.items() >= task.evaluate(six_views(net.model.eval())).items()
+    assert seen["parameters"] == {"views": 6}
+    assert studies.study([config]) == 0

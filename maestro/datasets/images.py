@@ -69,6 +69,25 @@ class Classification:
         return x if last else x.contiguous()
 
 
+def six_views(model):
+    """``model`` averaged over an image, two shifts of it, and their mirror images.
+
+    Takes images (B, C, H, W) and returns logits (B, classes). The image itself has the
+    weight 1/2; those shifted by one pixel up and left, and down and right, 1/4 each.
+    """
+
+    def both(x):
+        return (model(x) + model(x.flip(3))) / 2
+
+    def views(x):
+        height, width = x.shape[2:]
+        framed = F.pad(x, (1, 1, 1, 1), "reflect")
+        shifted = framed[:, :, 2:, 2:], framed[:, :, :height, :width]
+        return both(x) / 2 + sum(both(one) for one in shifted) / 4
+
+    return views
+
+
 class ImageTask(Classification):
     """Images and labels of one data set, whole, on one device.
 

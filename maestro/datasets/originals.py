@@ -74,7 +74,7 @@ def fingerprint(arrays):
     """sha256 of images and labels, training then test, as hexadecimal."""
     digest = hashlib.sha256()
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
-        digest.update(np.ascontiguousarray(arrays[name], dtype=np.uint8).tobytes())
+        digest.update(np.ascontiguousarray(arrays[name], dtype=np.uint8).data)
     return digest.hexdigest()
 
 

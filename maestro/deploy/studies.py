@@ -1,8 +1,8 @@
 """What is asked of a trained network's weights before they go (Sec. 3.4, 5.5; App. E).
 
-Smaller networks from a low-rank one, without training; translations and their BLEU. The
-weights lie in data/cache only until then; what is found is kept in the run's record,
-under ``studies``.
+Smaller networks from a low-rank one, without training; translations and their BLEU; the
+accuracy with test-time augmentation. The weights lie in data/cache only until then;
+what is found is kept in the run's record, under ``studies``.
 """
 
 import copy
@@ -13,6 +13,7 @@ import torch
 
 from ..campaign import RunsFailed, run
 from ..campaign.process import claim
+from ..datasets.images import six_views
 from ..datasets.translation import bleu
 from ..lowrank import truncate
 from ..results import records
@@ -47,8 +48,8 @@ def study(configs, device="auto", folder=None):
     Runs without a record or without weights, and diverged ones, are left as they are.
     Of runs without a lasso "ranks_of" (Fig. 13), {donor's id: point}, for each donor:
     a run of ``configs`` that differs in lambda_gl and eps_ps only. Of translating runs
-    "bleu": `bleu_of`. Returns how many points were added. Raises RuntimeError where
-    BLEU is asked for without sacreBLEU.
+    "bleu": `bleu_of`. At the compact scale "views": `views_of`. Returns how many points
+    were added. Raises RuntimeError where BLEU is asked for without sacreBLEU.
     """
     found, added = records.find(configs, folder), 0
     for config in configs:
@@ -61,6 +62,9 @@ def study(configs, device="auto", folder=None):
         if config.task == "multi30k":
             translated = partial(bleu_of, config, device)
             added += _add(config, "bleu", translated, folder)
+        if config.model == "compact":
+            viewed = partial(views_of, config, device)
+            added += _add(config, "views", viewed, folder)
     return added
 
 
@@ -107,6 +111,17 @@ def bleu_of(config, device="cpu", known=()):
             "signature": signature,
         }
     return points
+
+
+def views_of(config, device="cpu", known=()):
+    """The task's figures for ``config``'s network, averaged over six views of an image.
+
+    known: not empty if they are known already. Returns {"six": {parameters, figures}}.
+    """
+    if known:
+        return {}
+    figures = _trained(config, device).evaluate(six_views)
+    return {"six": {"parameters": {"views": 6}} | figures}
 
 
 def _trained(config, device):

@@ -20,6 +20,7 @@ NAMES = {
     "vgg19": "VGG-19",
     "transformer": "Transformer",
     "lenet": "LeNet",
+    "compact": "compact",
 }
 KINDS = {"dense": "dense", "lod": "LoD", "narrow": "narrow, dense"}
 SHARES = {1.0: "all ranks", 0.5: "half", 0.25: "a quarter", 0.1: "a tenth"}

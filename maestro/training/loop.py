@@ -29,7 +29,8 @@ from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_
 from .replay import CudaRecorder, Replay
 
 CHECKPOINT_SECONDS = 30
-RECALIBRATION = 200  # batches over which batch norm's statistics are estimated anew
+# batches over which batch norm's statistics are estimated anew, of 128 examples at most
+RECALIBRATION = 200
 # state that is just numbers or text
 PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions", "peak_memory")
 _made = itertools.count()  # of the Trainings of this process
@@ -168,22 +169,25 @@ class Training:
         self.meter.read("evaluation")
         self._note(cost, tested)
 
-    def evaluate(self):
-        """The task's figures for the network as it is now, batch norm recalibrated."""
+    def evaluate(self, seen_as=lambda net: net):
+        """The task's figures for the network as it is now, batch norm recalibrated.
+
+        seen_as: what is evaluated in place of the network, a function of it.
+        """
         net = self.group.split(self.model)
         with self._autocast(), self.method.active(training=False):
             if self.method.recalibrates:
                 self._recalibrate(net)
             self.group.same_buffers(self.model)
             self.model.eval()
-            return self.task.evaluate(net)
+            return self.task.evaluate(seen_as(net))
 
     def _recalibrate(self, net):
-        size, batches = self.phase[0].recipe.batch_size, RECALIBRATION
-        if self.device.type == "cuda" and size < 1000:
-            # as many examples; in small batches a GPU would wait for Python
-            size, batches = 1000, math.ceil(batches * size / 1000)
-        recalibrate(net, self.task, size, batches)
+        size = self.phase[0].recipe.batch_size
+        examples = RECALIBRATION * min(size, 128)
+        if self.device.type == "cuda":  # in small batches it would wait for Python
+            size = max(size, 1000)
+        recalibrate(net, self.task, size, math.ceil(examples / size))
 
     def _batches(self):
         """What is left of this epoch's batches."""

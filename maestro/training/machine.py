@@ -107,17 +107,19 @@ def _try_bfloat16(seconds=1.0):
     return error, min(took[0]) / min(took[1])
 
 
-def keep_memory():
+def keep_memory(kept=True):
     """Let the C library keep what is freed: a training step asks for it all again.
 
     glibc gives large blocks back to the system at once, and the next step faults them
     in page by page. Returns whether it took the settings; elsewhere nothing is changed.
+    kept: false for glibc's own settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    trim, pad, mapped = -1, -2, -3  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
-    taken = [mallopt(mapped, 1 << 30), mallopt(trim, 2**31 - 1), mallopt(pad, 1 << 26)]
+    options = (-3, -1, -2)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+    sizes = (1 << 30, 2**31 - 1, 1 << 26) if kept else (1 << 17, 1 << 17, 1 << 17)
+    taken = [mallopt(*pair) for pair in zip(options, sizes, strict=True)]
     return all(taken)
 
 
