@@ -3,6 +3,7 @@
 import statistics
 
 from ..config import RunConfig
+from ..methods import epochs
 from ..results import records
 from ..training.checkpoints import epochs_done
 from ..training.machine import device_name, pick_device
@@ -38,7 +39,7 @@ def bar(todo, shown):
     """A bar of all epochs that ``todo`` has left, if stderr is a terminal."""
     from tqdm import tqdm
 
-    total = sum(config.recipe.epochs - epochs_done(config) for config in todo)
+    total = sum(epochs(config) - epochs_done(config) for config in todo)
     disable = None if shown else True  # None: unless stderr is a terminal
     return tqdm(total=total, unit="epoch", disable=disable, smoothing=0.05)
 
@@ -68,7 +69,7 @@ class Pace:
         seen = self.seconds.get(self._kind(config))
         if not seen:
             return 0
-        left = config.recipe.epochs - epochs_done(config)
+        left = epochs(config) - epochs_done(config)
         return statistics.median(seen[-50:]) * left
 
     def _kind(self, config):

@@ -7,16 +7,26 @@ is a new file here and rows in campaign/experiments.py.
 import inspect
 from dataclasses import replace
 
+from .cuttlefish import Cuttlefish
 from .dense import Dense
+from .imp import IMP
 from .maestro import Maestro
 from .masked import Masked
 from .method import Change, Method, Phase, Size
 from .proximal import Proximal
 from .pufferfish import Pufferfish
+from .spectral import Spectral
+from .spectral_decay import SpectralDecay
+from .svd import SVD
+from .xnor import XNOR
 
 __all__ = [
+    "IMP",
     "METHODS",
+    "SVD",
+    "XNOR",
     "Change",
+    "Cuttlefish",
     "Dense",
     "Maestro",
     "Masked",
@@ -25,7 +35,11 @@ __all__ = [
     "Proximal",
     "Pufferfish",
     "Size",
+    "Spectral",
+    "SpectralDecay",
+    "epochs",
     "make",
+    "resolve",
 ]
 
 METHODS = {
@@ -34,6 +48,12 @@ METHODS = {
     "masked": Masked,
     "proximal": Proximal,
     "pufferfish": Pufferfish,
+    "cuttlefish": Cuttlefish,
+    "spectral": Spectral,
+    "svd": SVD,
+    "spectral_decay": SpectralDecay,
+    "imp": IMP,
+    "xnor": XNOR,
 }
 
 
@@ -59,6 +79,11 @@ def make(config):
             f"{', '.join(missing)}; methods.resolve(config) adds the defaults"
         )
     return METHODS[config.method](**config.options)
+
+
+def epochs(config):
+    """How many epochs the phases of ``config``'s method train together."""
+    return sum(phase.epochs for phase in make(config).phases(config.recipe))
 
 
 def _defaults(config):

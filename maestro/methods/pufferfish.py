@@ -1,17 +1,16 @@
 """Pufferfish (Wang et al. 2021): dense warm-up, one SVD, then a low-rank network.
 
 The network trains dense for some epochs. Then every layer that is not left dense is
-replaced by the leading columns of the singular value decomposition of its weight,
-W ~ U V^T with U = P sqrt(S) and V = Q sqrt(S), and training goes on: the same schedule,
-a new optimiser. The ranks never change.
+replaced by the leading columns of the singular value decomposition of its weight, and
+training goes on: the same schedule, a new optimiser. The ranks never change.
 """
 
 from ..config import integer, number
-from ..lowrank import factorize, low_rank_layers, ranks, truncate
-from .method import Change, Method, Phase
+from .fixed import FixedRank, share
+from .method import Change, Phase
 
 
-class Pufferfish(Method):
+class Pufferfish(FixedRank):
     """Fixed ranks after a dense warm-up.
 
     Args:
@@ -26,7 +25,6 @@ class Pufferfish(Method):
         if not 0 < rank_ratio <= 1:
             raise ValueError(f"rank_ratio={rank_ratio!r}: it takes a number in (0, 1]")
         self.skip = skip
-        self.factorised = False
 
     def phases(self, recipe):
         if self.warm_up >= recipe.epochs:
@@ -43,32 +41,10 @@ class Pufferfish(Method):
 
     def prepare(self, model, example_inputs, generator):
         model = super().prepare(model, example_inputs, generator)
-        return model if self.warm_up else self._factorise(model)
-
-    def restore_shapes(self, model, state):
-        factorise = state["factorised"] and not self.factorised
-        return self._factorise(model) if factorise else model
+        return model if self.warm_up else self.factorise(model, share(self.rank_ratio))
 
     def after_phase(self, phase, model, optimizer):
         if phase.name != "warm-up":
             return Change.NOTHING
-        self._factorise(model)
+        self.factorise(model, share(self.rank_ratio))
         return Change.NEW_OPTIMIZER
-
-    def _factorise(self, model):
-        """``model`` with its layers factorised and cut to their ranks."""
-        model = factorize(model, self.skip)
-        wanted = {
-            name: max(1, int(self.rank_ratio * layer.max_rank))
-            for name, layer in low_rank_layers(model).items()
-        }
-        truncate(model, wanted)
-        self.count(model)
-        self.factorised = True
-        return model
-
-    def ranks(self, model):
-        return ranks(model)
-
-    def state_dict(self):
-        return {"factorised": self.factorised}

@@ -215,7 +215,8 @@ def _what_is_wrong(record, path):
     lengths = {len(column) for column in history.values()}
     if len(lengths) != 1:
         return "its history's columns differ in length"
-    if record["status"] == "finished" and lengths != {config.recipe.epochs}:
+    alone = record["status"] == "finished" and len(record["phases"]) == 1
+    if alone and lengths != {config.recipe.epochs}:
         return f"{lengths.pop()} epochs of {config.recipe.epochs}"
     in_phases = sum(phase["epochs"] for phase in record["phases"])
     if lengths != {in_phases}:
