@@ -276,6 +276,8 @@ def test_a_network_that_is_wrapped_already_is_refused():
         maestro.low_rank_layers,
         maestro.ranks,
         maestro.merge,
+        maestro.costs,
+        maestro.footprint,
     ],
 )
 def test_what_is_no_network_is_refused(function, value):

@@ -134,6 +134,7 @@ def test_the_imports_are_seen():
     """The rule above reads every way of writing an import."""
     assert imports("lowrank.penalty")[0] == {"config", "lowrank.factorize"}
     assert imports("lowrank.counting")[0] == {
+        "lowrank.arguments",
         "lowrank.factorize",
         "lowrank.merging",
         "lowrank.products",

@@ -44,6 +44,9 @@ def test_nothing_but_plain_pytorch_is_left(ranks):
     merged = maestro.merge(lenet(ranks))
     assert maestro.ranks(merged) == {}
     assert kinds(merged) <= {nn.Linear, nn.Conv2d, nn.Sequential}
+    assert not list(merged.buffers())
+    names = {name.rpartition(".")[2] for name in merged.state_dict()}
+    assert names == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(

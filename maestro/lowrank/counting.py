@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from .arguments import network
 from .factorize import low_rank_layers
 from .merging import merge
 from .products import COMPUTED, ProductCounter, tensors
@@ -129,10 +130,11 @@ def costs(net, example_inputs=(), **keywords):
     Returns:
         Costs
     Raises:
-        ValueError: the network has lazy weights, whose shapes are not known yet, or
+        ValueError: ``net`` is no module; it has lazy weights, whose shapes are not known yet, or
             its Python code asks for values that depend on the weights or on
             floating-point inputs.
     """
+    network("net", net)
     lazy = [name for name, p in net.named_parameters() if nn.parameter.is_lazy(p)]
     if lazy:
         raise ValueError(f"no shape before a first forward pass: {', '.join(lazy)}")
