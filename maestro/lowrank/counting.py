@@ -130,9 +130,9 @@ def costs(net, example_inputs=(), **keywords):
     Returns:
         Costs
     Raises:
-        ValueError: ``net`` is no module; it has lazy weights, whose shapes are not known yet, or
-            its Python code asks for values that depend on the weights or on
-            floating-point inputs.
+        ValueError: ``net`` is no module; it has lazy weights, whose shapes are not
+            known yet; or its Python code asks for values that depend on the weights or
+            on floating-point inputs.
     """
     network("net", net)
     lazy = [name for name, p in net.named_parameters() if nn.parameter.is_lazy(p)]
