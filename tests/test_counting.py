@@ -1,5 +1,6 @@
 """Parameters and MACs, exact: the paper's numbers, and formulas done by hand."""
 
+import statistics
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import maestro
 from maestro import Footprint, costs, footprint
 from maestro.datasets.torchvision_repair import import_torchvision
+from maestro.lowrank import expected_columns
 from maestro.models import LeNet
 
 IMAGE = torch.zeros(1, 1, 28, 28)
@@ -56,15 +58,16 @@ def test_resnets(name, size, dense, factorised):
 def test_expected_training_macs():
     """Relative training MACs of the rows lambda = 0: 1.134 for LeNet."""
     net = maestro.factorize(LeNet())
-    expected = costs(net, IMAGE).training_macs(maestro.ranks(net))
+    columns = expected_columns(maestro.ranks(net), "pair")
+    expected = costs(net, IMAGE).footprint(columns).macs
     assert round(expected / 281_640, 3) == 1.134
 
 
 def test_expected_resnet50_training_macs():
     net = maestro.factorize(without_storage("resnet50"))
-    expected = costs(net, torch.zeros(1, 3, 224, 224))
-    ratio = expected.training_macs(maestro.ranks(net)) / 4_089_184_256
-    assert round(ratio, 3) == 1.221
+    columns = expected_columns(maestro.ranks(net), "pair")
+    expected = costs(net, torch.zeros(1, 3, 224, 224)).footprint(columns).macs
+    assert round(expected / 4_089_184_256, 3) == 1.221
 
 
 @pytest.mark.parametrize("ranks", [{}, {"conv1": 1, "fc1": 6}, {"conv2": 0, "fc2": 2}])
@@ -77,13 +80,27 @@ def test_expected_training_macs_are_the_mean_over_all_pairs(ranks):
         for name, r in now.items()
         for b in range(1, r + 1)
     ]
-    assert cost.training_macs(now) == pytest.approx(sum(pairs) / len(pairs), rel=1e-12)
+    expected = cost.footprint(expected_columns(now, "pair")).macs
+    assert expected == pytest.approx(sum(pairs) / len(pairs), rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", maestro.MODES)
+def test_expected_training_macs_are_the_mean_over_draws(mode):
+    net = maestro.factorize(LeNet())
+    maestro.truncate(net, {"fc1": 30, "fc2": 9, "fc3": 1, "conv2": 0})
+    cost, now = costs(net, IMAGE), maestro.ranks(net)
+    sampler = maestro.RankSampler(net, mode, torch.Generator().manual_seed(0))
+    drawn = [cost.footprint(now | sampler.draw()).macs for _ in range(4000)]
+    error = statistics.stdev(drawn) / len(drawn) ** 0.5
+    expected = cost.footprint(expected_columns(now, mode)).macs
+    assert abs(statistics.mean(drawn) - expected) < 5 * error < 0.05 * expected
 
 
 def test_training_macs_of_nothing_left():
     net = maestro.factorize(LeNet())
     ranks = maestro.truncate(net, dict.fromkeys(maestro.ranks(net), 0))
-    assert costs(net, IMAGE).training_macs(ranks) == 0
+    for mode in maestro.MODES:
+        assert costs(net, IMAGE).footprint(expected_columns(ranks, mode)).macs == 0
     assert footprint(net, IMAGE) == (6 + 16 + 120 + 84 + 10, 0)
 
 

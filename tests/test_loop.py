@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from maestro import methods
 from maestro.config import Recipe, RunConfig
+from maestro.lowrank import expected_columns
+from maestro.models import MODELS
 from maestro.results import records
 from maestro.training import checkpoints, energy, loop
 from maestro.training.loop import Interrupted, Training, fit
@@ -431,6 +433,57 @@ def test_sampling_saves_what_the_formula_says(few_digits, digits_config):
     assert expected == pytest.approx(macs, rel=1e-12)
     assert macs / 281_640 == pytest.approx(1.134, abs=5e-4)
     assert params == 66_274
+
+
+def test_the_sampler_decides_what_a_step_costs(few_digits, digits_config):
+    """Each layer on its own: all run half of their columns, not one of them."""
+    run = Training(digits_config(sampler="independent"), task=few_digits)
+    full = run.method.ranks(run.model)
+    macs = sum(
+        (m + n) * positions * sum(range(1, full[name] + 1)) / full[name]
+        for name, (m, n, positions) in run.method.costs.maps.items()
+    )
+    params, expected = run.method.training_cost(run.model)
+    assert expected == pytest.approx(macs, rel=1e-12)
+    assert expected == 184_735 and params == 66_274
+
+
+def test_masked_columns_are_held_but_not_computed_with(few_digits, digits_config):
+    config = digits_config("masked", epochs=2, batch_size=32, eps_ps=0.5)
+    run = run_to_the_end(Training(config, task=few_digits))
+    history = run.record()["history"]
+    assert history["train_params"] == [66_274, 66_274]
+    assert history["train_macs"][1] < history["train_macs"][0]
+    cut = run.history.ranks[1][1]
+    assert sum(cut.values()) < 236
+    used = expected_columns(cut, "pair")
+    assert history["train_macs"][1] == run.method.costs.footprint(used).macs
+
+
+def test_a_network_that_cannot_be_counted_is_refused_before_training(
+    few_digits, digits_config, folders, monkeypatch
+):
+    @torch.library.custom_op("maestro_tests::opaque", mutates_args=())
+    def opaque(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return x @ weight.t()
+
+    opaque.register_fake(lambda x, weight: x.new_empty(len(x), len(weight)))
+
+    class Opaque(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.head = nn.Linear(784, classes)
+
+        def forward(self, x):
+            return torch.ops.maestro_tests.opaque(x.flatten(1), self.head.weight)
+
+    monkeypatch.setitem(MODELS, "opaque", Opaque)
+    for method in ("dense", "maestro"):
+        config = replace(digits_config(method), model="opaque")
+        message = "Opaque cannot be trained for a record: no MACs are known for head"
+        with pytest.raises(ValueError, match=message):
+            fit(config, task=few_digits)
+    assert not folders.cache.exists() and not folders.runs.exists()
 
 
 # ---------------------------------------------------------------- divergence

@@ -12,7 +12,7 @@ from .penalty import (
     proximal_step,
     suffix_norms,
 )
-from .sampling import MODES, Masks, RankSampler, sample
+from .sampling import MODES, Masks, RankSampler, expected_columns, sample
 from .shrinking import shrink, truncate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "RankSampler",
     "add_lasso_gradient",
     "columns_in_use",
+    "expected_columns",
     "factorize",
     "hierarchical_group_lasso",
     "importance",

@@ -75,21 +75,6 @@ class Costs:
             macs += weights * positions
         return Footprint(params, macs)
 
-    def training_macs(self, ranks):
-        """Expected MACs of one forward pass under LoD's sampling of one pair (i, b).
-
-        All layers at rank r_i, less what the sampled one saves: with R = sum r_i,
-        layer i is drawn with probability r_i / R and then runs (r_i + 1) / 2 columns
-        on average. The convention of Tables 11-15's "Rel. MACs (Train.)".
-        """
-        macs = self.footprint(ranks).macs
-        total = sum(ranks.values())
-        for name, (m, n, positions) in self.maps.items():
-            r = ranks[name]
-            if r:
-                macs -= r / total * (r - (r + 1) / 2) * (m + n) * positions
-        return macs
-
 
 def footprint(net, example_inputs=(), merged=False, **keywords):
     """Footprint of ``net``: its parameters, and the MACs of one forward pass.

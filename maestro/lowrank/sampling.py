@@ -23,6 +23,27 @@ MODES = {
 }
 
 
+def expected_columns(ranks, mode):
+    """How many columns each layer runs with in a step, on average over the draws.
+
+    Of a pair, layer i is the one that is cut with probability r_i / R, R = sum r_i,
+    and then runs (r_i + 1) / 2 columns; otherwise it runs all of them. The MACs of a
+    network at these numbers are those of a step: "Rel. MACs (Train.)" of Tables 11-15.
+
+    Args:
+        ranks: {name: r} of the layers.
+        mode: one of MODES.
+    Returns:
+        {name: columns}, not whole numbers in general.
+    """
+    total = sum(ranks.values())
+    columns = {}
+    for name, r in ranks.items():
+        cut = r / total if r and mode in ("pair", "shuffled") else 1
+        columns[name] = r - cut * (r - 1) / 2 if r else 0
+    return columns
+
+
 class RankSampler:
     """Draws the columns to use, step after step, for one network.
 

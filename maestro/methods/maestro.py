@@ -6,6 +6,7 @@ from ..lowrank import (
     RankSampler,
     add_lasso_gradient,
     columns_in_use,
+    expected_columns,
     factorize,
     ranks,
     shrink,
@@ -62,9 +63,10 @@ class Maestro(Method):
         return ranks(model)
 
     def training_cost(self, model):
-        """Parameters held, and the mean MACs over LoD's draws (Tables 11-15)."""
-        now = self.ranks(model)
-        return self.costs.footprint(now).params, self.costs.training_macs(now)
+        """Parameters held, masked columns too, and the mean MACs over LoD's draws."""
+        used = expected_columns(self.ranks(model), self.mode)
+        held = self.costs.footprint(ranks(model)).params
+        return held, self.costs.footprint(used).macs
 
     def state_dict(self):
         return self.sampler.state_dict()

@@ -80,8 +80,17 @@ class Method:
         return model
 
     def count(self, model):
-        """Count ``model`` anew: after its layers have become others."""
+        """Count ``model`` anew: after its layers have become others.
+
+        Raises ValueError, naming them, if some weights have no count: a run's record
+        would be wrong.
+        """
         self.costs = costs(model, self.example_inputs)
+        if self.costs.uncounted:
+            raise ValueError(
+                f"{type(model).__name__} cannot be trained for a record: no MACs are "
+                f"known for {', '.join(self.costs.uncounted)}"
+            )
 
     def restore_shapes(self, model, state):
         """Give a new ``model`` the layers that a checkpoint's model had; returns it.
