@@ -28,8 +28,8 @@ def test_masked_and_cut_runs_have_a_row_each():
     table = ranks.masked_table({"batch 64": (masked, [run(FALLS)]), "other": ([], [])})
     assert dict(table.loc[("batch 64", "masked")]) == {
         "runs": 2,
-        "ranks that came back": "1, 0",
-        "total rank at the end": "6, 12",
+        "ranks back": "1, 0",
+        "total rank": "6, 12",
         "parameters": "6,000 ± 0",
         "accuracy (%)": "98.50 ± 0.71",
     }

@@ -150,10 +150,10 @@ def seconds_table(seconds):
 
 RUNS_HEAD = """# What ran, when, on what
 
-Every number of the experiments comes from one of these records: one small file per
-run in `data/runs/`, written whole or not at all when the run ended. This page is made
-from them when the book is built. The name of a run is a short hash of everything that
-determines it; a commit with a plus had changes in the package that were not committed.
+Every number of the experiments comes from one of the records below. Each run that
+ended left one small file in `data/runs/`. The build of the book makes this page from
+those files. The name of a run is a short hash of its configuration. A plus after a
+commit means that the package had changes that were not committed.
 
 """
 

@@ -14,9 +14,9 @@ def came_back(record):
 def masked_table(settings):
     """Runs with masked columns beside runs with cut columns: two rows a setting.
 
-    settings: {name: (masked, cut)}, each a list of records. Columns: runs; how often a
-    rank came back, and the total rank at the end, one number for each seed; parameters
-    and accuracy, mean ± deviation over seeds.
+    settings: {name: (masked, cut)}, each a list of records. Columns: runs; "ranks
+    back", how often a rank came back, and the total rank at the end, one number for
+    each seed; parameters and accuracy, mean ± deviation over seeds.
     """
     rows = {}
     for name, ways in settings.items():
@@ -27,7 +27,7 @@ def masked_table(settings):
 
 def _row(some):
     row = {"runs": len(some)}
-    names = ("ranks that came back", "total rank at the end", "parameters")
+    names = ("ranks back", "total rank", "parameters")
     if not some:
         return row | dict.fromkeys([*names, "accuracy (%)"], NOT_RUN)
     runs = per_run({record["id"]: record for record in some})

@@ -6,7 +6,6 @@ Reads only; never trains. Means are over seeds, deviations are sample deviations
 
 import math
 import re
-from dataclasses import replace
 
 import pandas as pd
 
@@ -345,20 +344,6 @@ def losses(records, method, lambda_gl=None):
         for record in records.values()
         if record["config"]["method"] == method
         and record["config"]["options"].get("lambda_gl") == lambda_gl
-    ]
-
-
-def twins(records, others):
-    """[(record, other)]: pairs of runs that differ in the method only."""
-
-    def rest(record):
-        return replace(RunConfig.from_dict(record["config"]), method="any")
-
-    return [
-        (record, other)
-        for record in records.values()
-        for other in others.values()
-        if rest(record) == rest(other)
     ]
 
 
