@@ -11,6 +11,7 @@ each is the largest deviation over seeds that the paper's tables print, rounded 
 """
 
 from math import expm1, inf, log, nan
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,14 @@ class Verdict(NamedTuple):
             f"{self.claim}: {self.word}{runs if self.word == UNDECIDED else ''}: "
             f"{self.sentence}"
         )
+
+
+def report(verdicts):
+    """``verdicts`` as text, a paragraph each; one NOT_RUN where none has been run."""
+    if all(verdict.word == NOT_RUN for verdict in verdicts):
+        return f"  {NOT_RUN}"
+    indent = {"initial_indent": "  ", "subsequent_indent": "      "}
+    return "\n".join(fill(str(verdict), 86, **indent) for verdict in verdicts)
 
 
 class Measure(NamedTuple):
