@@ -130,15 +130,27 @@ def _records(commands):
         "records", help="list and verify the run records, or compare two"
     )
     command.add_argument("ids", nargs="*", help="two ids: say what differs")
+    command.add_argument(
+        "--coverage",
+        action="store_true",
+        help="the share of the paper's table rows that have a run, per scale",
+    )
     command.set_defaults(do=_do_records)
 
 
 def _do_records(args):
     from .results import records
 
+    if args.ids and args.coverage:
+        raise ValueError("--coverage takes no ids: it counts all records")
     if args.ids:
         return _compare(args.ids)
     good, bad = records.read_all()
+    if args.coverage:
+        from .results.coverage import coverage
+
+        print(coverage(good).T.to_string())
+        return int(bool(bad))
     for record in good.values():
         row = records.row(record)
         print(
