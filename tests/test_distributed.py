@@ -18,6 +18,8 @@ from maestro.results import records
 from maestro.training import distributed
 from maestro.training.loop import Training
 
+pytestmark = pytest.mark.course
+
 # The digits; the digits under a loss that is summed; and in colour, for a ResNet.
 TASKS = """
 from pathlib import Path
@@ -57,7 +59,7 @@ from maestro.__main__ import main
 from maestro.config import RunConfig
 from tasks import TASKS
 
-torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
 folder, given, happens = Path(sys.argv[1]), *sys.argv[2:]
 records.RUNS = folder / "runs"
 checkpoints.CACHE = folder
@@ -83,6 +85,13 @@ sys.exit(code)
 """
 
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2 driver.py".split()
+
+
+# In double precision a sum of some thousand terms is off by 1e-13 of itself at most, and
+# the 87 steps of a run multiply it: by less than 1, as measured, so that 1e-14 is seen.
+# One row that is left out or counted twice makes 1e-3.
+CLOSE = 1e-9
+HANGS = 1200  # seconds after which it is that, on the slowest machine
 
 
 def run(task="digits", method="maestro", batch_size=51, model="lenet", **more):
@@ -127,7 +136,7 @@ def house(tmp_path_factory, digits):
     def torchrun(folder, configs, happens=""):
         told = json.dumps([config.to_dict() for config in configs])
         started.append(house.start(*TORCHRUN, house.root / folder, told, happens))
-        out, err = started[-1].communicate(timeout=300)
+        out, err = started[-1].communicate(timeout=HANGS)
         code = started[-1].returncode
         return SimpleNamespace(folder=house.root / folder, code=code, out=out, err=err)
 
@@ -176,12 +185,12 @@ def test_two_processes_train_as_one_does(name, two, one):
     assert [epoch for epoch, _ in ours["ranks"]] == [0, 1, 2, 3]
     for column in ("train_loss", "test_loss", "test_accuracy"):
         given = expected["history"][column]
-        assert ours["history"][column] == pytest.approx(given, rel=1e-4), column
+        assert ours["history"][column] == pytest.approx(given, rel=CLOSE), column
     for column in ("params", "macs", "train_macs", "lr"):
         assert ours["history"][column] == expected["history"][column]
     for key, value in weights(two, config).items():
         far = (value - expected_weights[key]).norm()
-        assert far <= 1e-3 * value.norm(), key
+        assert far <= CLOSE * value.norm(), key
     assert ours["ran_on"]["processes"] == 2
     assert "processes" not in expected["ran_on"]
 
@@ -213,7 +222,7 @@ def test_with_batch_norm_the_figures_are_those_of_what_is_written(two, house):
     model.load_state_dict(weights(two, NORMED))
     final = record(two, NORMED)["final"]
     assert task.evaluate(model.eval()) == {
-        name: pytest.approx(final[name], rel=1e-5)
+        name: pytest.approx(final[name], rel=CLOSE)
         for name in ("test_loss", "test_accuracy")
     }
 
@@ -233,7 +242,7 @@ def test_a_signal_to_one_stops_both_and_both_go_on(house, one):
     ours, expected = record(done, config), one(name)[0]
     assert ours["ranks"] == expected["ranks"]
     losses = expected["history"]["train_loss"]
-    assert ours["history"]["train_loss"] == pytest.approx(losses, rel=1e-4)
+    assert ours["history"]["train_loss"] == pytest.approx(losses, rel=CLOSE)
     assert not list((done.folder / "checkpoints").iterdir())
 
 

@@ -512,7 +512,8 @@ def test_a_factorised_run_resumes_bit_for_bit(task):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_replayed_training_follows_rate_and_clipping(task, recorder, in_double):
+@pytest.mark.course
+def test_a_replayed_training_follows_rate_and_clipping(task, recorder):
     """Each step has a rate of its own: a recorded one must read it, not remember it."""
     config = run_of("maestro", epochs=2)
     recipe = replace(config.recipe, lr=2e-3, clip=0.5)

@@ -11,6 +11,11 @@ from .originals import fingerprint
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def at_least_single(logits):
+    """``logits`` in single precision, or in their own if that is higher."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class Classification:
     """What all tasks on images and labels share: the loss and the figures.
 
@@ -33,7 +38,7 @@ class Classification:
         Returns (loss, its sum over examples, detached).
         """
         images, labels = batch
-        logits = model(images).float()
+        logits = at_least_single(model(images))
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         return loss, loss.detach() * len(labels)
 
@@ -49,7 +54,7 @@ class Classification:
         loss = torch.zeros((), dtype=torch.float64, device=device)
         right = torch.zeros((), dtype=torch.int64, device=device)
         for x, y in self.test_batches(batch_size):
-            logits = model(x).float()
+            logits = at_least_single(model(x))
             loss += F.cross_entropy(logits, y, reduction="sum")
             right += (logits.argmax(1) == y).sum()
             count += len(y)
@@ -59,11 +64,13 @@ class Classification:
         }
 
     def normalised(self, pixels):
-        """uint8 (B, H, W, C) -> float32 (B, C, H, W), by the data set's mean and std.
+        """uint8 (B, H, W, C) -> (B, C, H, W), by the data set's mean and std.
 
-        The channels stay last in memory where convolutions like them best.
+        Numbers are of PyTorch's default type. The channels stay last in memory where
+        convolutions like them best.
         """
-        x = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        x = pixels.to(torch.get_default_dtype())
+        x = x.div_(255).sub_(self.mean).div_(self.std)
         x = x.permute(0, 3, 1, 2)
         last = self.channels_last or x.device.type == "cuda"
         return x if last else x.contiguous()
@@ -95,8 +102,7 @@ class ImageTask(Classification):
     crop: training images are cropped at random after framing by so many zero pixels,
     and mirrored at random; 0 leaves them as they are. frame: "constant", or "reflect":
     their own pixels in place of the zeros. alternate: of two epochs in a row an image
-    is mirrored in one, instead of at random.
-    example: one image of zeros (1, C, H, W), for counting. fingerprint: of the data.
+    is mirrored in one, instead of at random. fingerprint: of the data.
     """
 
     def __init__(
@@ -122,8 +128,12 @@ class ImageTask(Classification):
             labels = arrays[f"{split}_labels"].astype(np.int64)
             both = torch.from_numpy(pixels), torch.from_numpy(labels)
             setattr(self, split, tuple(part.to(device) for part in both))
-        _, height, width, channels = arrays["test_images"].shape
-        self.example = torch.zeros(1, channels, height, width)
+
+    @property
+    def example(self):
+        """One image of zeros (1, C, H, W), for counting."""
+        _, height, width, channels = self.test[0].shape
+        return torch.zeros(1, channels, height, width)
 
     def __len__(self):
         return len(self.train[1])
@@ -176,7 +186,7 @@ class ImageTask(Classification):
         if moved is None:
             return self.normalised(images[picked])
         down, right, mirrored = (part[picked][:, None] for part in moved)
-        height, width = self.example.shape[2:]
+        _, height, width, _ = self.test[0].shape
         rows = torch.arange(height, device=picked.device) + down  # (B, H)
         columns = torch.arange(width, device=picked.device).expand(len(picked), -1)
         columns = torch.where(mirrored, width - 1 - columns, columns) + right

@@ -20,6 +20,7 @@ from .corpus import (
     fingerprint,
     prepare_multi30k,
 )
+from .images import at_least_single
 
 SMOOTHING = 0.1
 
@@ -94,7 +95,7 @@ class TranslationTask:
         (source, target), _ = batch
         logits = model(source, target[:, :-1])
         loss = F.cross_entropy(
-            logits.flatten(0, 1).float(),
+            at_least_single(logits.flatten(0, 1)),
             target[:, 1:].flatten(),
             ignore_index=PAD,
             reduction="sum",
@@ -120,7 +121,7 @@ class TranslationTask:
             source.split(batch_size), target.split(batch_size), strict=True
         ):
             x, y = _trimmed(x), _trimmed(y)
-            logits, gold = model(x, y[:, :-1]).float(), y[:, 1:]
+            logits, gold = at_least_single(model(x, y[:, :-1])), y[:, 1:]
             kept = gold != PAD
             loss += F.cross_entropy(
                 logits.flatten(0, 1), gold.flatten(), ignore_index=PAD, reduction="sum"
@@ -198,7 +199,8 @@ def search(model, source, beam=1, longest=60):
     ended = torch.zeros(count * beam, dtype=torch.bool, device=device)
     first = beam * torch.arange(count, device=device)  # (B,)
     for _ in range(longest):
-        step = model.decode(target, memory, source, last=True).float().log_softmax(1)
+        logits = model.decode(target, memory, source, last=True)
+        step = at_least_single(logits).log_softmax(1)
         step[:, [PAD, START]] = -torch.inf  # no sentence has them
         step[ended] = -torch.inf
         step[ended, PAD] = 0
