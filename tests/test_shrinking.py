@@ -358,8 +358,10 @@ def is_monotone(ranks):
     return all(b <= a for a, b in zip(ranks, ranks[1:], strict=False))
 
 
+@pytest.mark.course
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_masked_ranks_come_back_and_cut_ones_cannot(seed):
+    """As 39 of 40 courses show; one never lost a column."""
     masked, cut = (ranks_by_epoch(seed, masked) for masked in (True, False))
     assert not is_monotone(masked), masked
     assert is_monotone(cut) and cut[-1] == 1 < max(masked[-10:]), (masked, cut)

