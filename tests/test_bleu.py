@@ -2,6 +2,7 @@
 
 import pytest
 
+from maestro.config import Recipe, RunConfig
 from maestro.results import bleu
 from maestro.results.cells import NOT_RUN
 
@@ -12,9 +13,13 @@ def run(lambda_gl=None, scores=(), scale="laptop"):
     """What a translating run's record tells; scores: (greedy, beam 5), or none."""
     named = zip(bleu.SEARCHES, scores, strict=False)
     points = {name: {"score": x, "signature": SIGNATURE} for name, x in named}
-    options = {} if lambda_gl is None else {"lambda_gl": lambda_gl}
+    method, options = "maestro", {"lambda_gl": lambda_gl}
+    if lambda_gl is None:
+        method, options = "dense", {}
+    recipe = Recipe(epochs=1, batch_size=1, lr=0.1)
+    config = RunConfig("multi30k", "transformer", method, recipe, options, scale=scale)
     studies = {"bleu": points} if points else {}
-    return {"config": {"options": options, "scale": scale}, "studies": studies}
+    return {"config": config.to_dict(), "studies": studies}
 
 
 def by_id(*records):

@@ -1,14 +1,13 @@
 """The tables say what the records and the paper say, to the last digit."""
 
 import math
-import statistics
 
 import pytest
 
 from maestro import methods
 from maestro.config import Recipe, RunConfig
 from maestro.models import LeNet
-from maestro.results import records, tables
+from maestro.results import records, tables, variants
 from maestro.results.tables import NOT_RUN
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.01)
@@ -60,18 +59,6 @@ THREE = by_id(
 )
 
 
-def test_a_row_for_each_run(digits_config):
-    runs = tables.per_run(THREE)
-    assert list(runs.seed) == [0, 0, 1]
-    assert list(runs.method) == ["dense", "maestro", "maestro"]
-    assert math.isnan(runs.lambda_gl[0]) and runs.lambda_gl[1] == 8e-5
-    assert list(runs.test_accuracy) == [99.0, 98.0, 98.6]  # the last epoch's
-    assert list(runs.best_accuracy) == [99.5, 98.5, 99.1]
-    assert set(runs.train_params_ratio) == {(15_000 + 9_000) / 2 / 10_000}
-    assert set(runs.train_macs_ratio) == {(60_000 + 45_000) / 2 / 50_000}
-    assert set(runs.seconds) == {5.0}  # of training alone
-
-
 def test_energy_is_in_the_table_of_costs_where_it_was_reported_and_seconds_never():
     dense, ours = made_up(), made_up(8e-5)
     for record in (dense, ours):
@@ -86,28 +73,6 @@ def test_energy_is_in_the_table_of_costs_where_it_was_reported_and_seconds_never
     assert not any("second" in name for name in table)
 
 
-def test_means_and_deviations_are_over_seeds():
-    table = tables.summary(THREE).set_index("method")
-    ours = table.loc["maestro"]
-    assert ours.n == 2 and ours.lambda_gl == 8e-5
-    assert ours.test_accuracy == pytest.approx(98.3)
-    assert ours.test_accuracy_std == pytest.approx(statistics.stdev([98.0, 98.6]))
-    assert ours.params == 6150 and ours.params_std == pytest.approx(300 / 2**0.5)
-    assert ours.macs == 4 * 6150
-    assert table.loc["dense"].n == 1 and math.isnan(table.loc["dense"].params_std)
-    assert ours.dense_params == 10_000 and ours.dense_macs == 50_000
-
-
-def test_no_records_make_an_empty_table():
-    assert tables.per_run({}).empty and tables.summary({}).empty
-
-
-def test_scales_are_never_mixed():
-    mixed = THREE | by_id(made_up(8e-5, seed=2, scale="2 epochs"))
-    with pytest.raises(ValueError, match=r"never mixed: \['2 epochs', 'paper'\]"):
-        tables.summary(mixed)
-
-
 def test_training_costs_at_full_rank_are_the_papers(few_digits):
     """Table 11, lambda = 0: 1.14 (its own bookkeeping; 1.134) and 1.49 times dense."""
     config = methods.resolve(RunConfig("mnist", "lenet", "maestro", RECIPE))
@@ -116,7 +81,7 @@ def test_training_costs_at_full_rank_are_the_papers(few_digits):
     params, macs = method.training_cost(model)
     record = made_up(0.0) | {"dense": {"params": 44_426, "macs": 281_640}}
     record["history"] |= {"train_params": [params] * 2, "train_macs": [macs] * 2}
-    row = tables.per_run(by_id(record)).iloc[0]
+    row = variants.per_run(by_id(record)).iloc[0]
     assert row.train_params_ratio == pytest.approx(66_274 / 44_426)
     assert row.train_macs_ratio == pytest.approx(1.1340, abs=5e-5)
 
@@ -193,10 +158,6 @@ def test_perplexity_is_a_column_where_it_is_asked_for():
     assert row["perplexity", "paper"] == "6.90 ± 0.07"
     assert row["accuracy (%)", "here"] == "99.00"
     assert row["parameters", "paper"] == "13.8 ± 0.113 (0.26×)"
-
-
-def test_images_have_no_perplexity():
-    assert tables.summary(THREE).perplexity.isna().all()
 
 
 def test_another_network_stands_alone():

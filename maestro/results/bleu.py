@@ -9,7 +9,7 @@ import pandas as pd
 
 from .cells import NOT_RUN, plus_minus, variant_name
 from .records import SEARCHES
-from .tables import of_variant
+from .variants import of_variant, variant_columns
 
 
 def bleu_table(records, lambdas):
@@ -17,13 +17,13 @@ def bleu_table(records, lambdas):
 
     records: {id: record} of one scale; lambdas: the rows wanted besides the dense one.
     """
-    scales = {record["config"]["scale"] for record in records.values()}
-    if len(scales) > 1:
-        raise ValueError(f"scales are never mixed: {sorted(scales)}")
-    runs = pd.DataFrame(
-        [_row(record) for record in records.values() if _bleu(record)],
-        columns=["lambda_gl", *SEARCHES],
-    )
+    pairs = zip(variant_columns(records), map(_bleu, records.values()), strict=True)
+    scores = [
+        columns | {search: point["score"] for search, point in points.items()}
+        for columns, points in pairs
+        if points
+    ]
+    runs = pd.DataFrame(scores, columns=["config", "method", "lambda_gl", *SEARCHES])
     rows = {}
     for lambda_gl in [math.nan, *lambdas]:
         mine = of_variant(runs, lambda_gl)
@@ -45,12 +45,6 @@ def signatures(records):
 
 def _bleu(record):
     return record["studies"].get("bleu", {})
-
-
-def _row(record):
-    scores = {search: point["score"] for search, point in _bleu(record).items()}
-    lambda_gl = record["config"]["options"].get("lambda_gl", math.nan)
-    return {"lambda_gl": lambda_gl} | scores
 
 
 def _cell(scores):

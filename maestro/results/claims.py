@@ -15,14 +15,13 @@ from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from ..config import RunConfig
 from . import speed
 from .cells import NOT_RUN, variant_name
 from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, gap, worst
 from .records import final_ranks
-from .tables import nested, per_run, rank_history
+from .tables import by_lambda, nested, rank_history, study_points
+from .variants import of_variant, per_run
 
 POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
 RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
@@ -263,20 +262,16 @@ def ranks_fall_step_by_step(records):
 
 def nested_ranks(records):
     """Are the ranks nested for growing lambda_gl? Counted over layers and seeds."""
-    claim, by_seed, scale = "ranks are nested", {}, ""
-    for record in records.values():
-        config = RunConfig.from_dict(record["config"])
-        if "lambda_gl" in config.options:
-            scale, lambda_gl = config.scale, config.options["lambda_gl"]
-            by_seed.setdefault(config.seed, {})[lambda_gl] = final_ranks(record)
-    counts = [
-        nested([runs[value] for value in sorted(runs)]) for runs in by_seed.values()
-    ]
+    claim = "ranks are nested"
+    seeds = dict.fromkeys(record["config"]["seed"] for record in records.values())
+    by_seed = [by_lambda(records, seed) for seed in seeds]
+    counts = [nested([final_ranks(run) for run in runs.values()]) for runs in by_seed]
     more, pairs = sum(count[0] for count in counts), sum(count[1] for count in counts)
     if not pairs:
         return Verdict(claim)
     sentence = f"a larger λ leaves a layer more rank in {more} of {pairs} cases"
-    n, word = sum(map(len, by_seed.values())), FAILS if more else HOLDS
+    n, word = sum(map(len, by_seed)), FAILS if more else HOLDS
+    scale = next(iter(records.values()))["config"]["scale"]
     return Verdict(claim, word, more, 0, n, scale=scale, sentence=sentence)
 
 
@@ -323,37 +318,25 @@ def _runs(records, only=None):
     """(dense runs, {lambda_gl: low-rank runs} by growing lambda_gl, scale).
 
     The runs are rows of `per_run`. only: leave the other values of lambda_gl out.
-    Raises ValueError if two runs of one lambda_gl have the same seed.
+    Raises ValueError if one lambda_gl stands for several variants.
     """
     runs = per_run(records)
     if runs.empty:
         return runs, {}, ""
-    low_rank = runs[runs.method != "dense"]
+    values = sorted(set(runs.lambda_gl.dropna()))
     if only is not None:
-        low_rank = low_rank[low_rank.lambda_gl == only]
-    groups = dict(list(low_rank.groupby("lambda_gl")))
-    for value, some in groups.items():
-        if not some.seed.is_unique:
-            raise ValueError(
-                f"{variant_name(value)}: one variant at a time, not several"
-            )
-    return runs[runs.method == "dense"], groups, runs.scale.iloc[0]
+        values = [value for value in values if value == only]
+    groups = {value: of_variant(runs, value) for value in values}
+    return of_variant(runs, nan), groups, runs.scale.iloc[0]
 
 
 def _cuts(records):
     """One row for each lambda_gl = 0 run and cut: lambda_gl, factor, points."""
-    return pd.DataFrame(
-        [
-            {
-                "lambda_gl": point["parameters"]["lambda_gl"],
-                "factor": record["dense"]["params"] / point["params"],
-                "points": point["test_accuracy"] - record["final"]["test_accuracy"],
-            }
-            for record in records.values()
-            for donor, point in record["studies"].get("ranks_of", {}).items()
-            if donor in records
-        ]
-    )
+    cuts = study_points(records, "ranks_of")
+    if len(cuts):
+        cuts["factor"] = cuts.dense_params / cuts.params
+        cuts["points"] = cuts.test_accuracy - cuts.uncut
+    return cuts
 
 
 def _fewest(groups):

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
-from .tables import per_run, rank_history, rises
+from .tables import rank_history, rises
+from .variants import per_run, refuse_mixed
 
 
 def came_back(record):
@@ -31,6 +32,7 @@ def _row(some):
     if not some:
         return row | dict.fromkeys([*names, "accuracy (%)"], NOT_RUN)
     runs = per_run({record["id"]: record for record in some})
+    refuse_mixed(runs.config, "a row")
     back = ", ".join(str(came_back(record)) for record in some)
     totals = ", ".join(str(rank_history(record)[-1]) for record in some)
     params = plus_minus(runs.params.mean(), runs.params.std(), ",.0f")

@@ -135,21 +135,21 @@ def compare(one, other):
     one record only stand beside None.
     """
     parts = ("config", "status", "dense", "final", "ran_on", "data")
-    left, right = (_flat({k: r[k] for k in parts}) for r in (one, other))
+    left, right = (flat({k: r[k] for k in parts}) for r in (one, other))
     names = [*left, *(name for name in right if name not in left)]
     pairs = [(name, left.get(name), right.get(name)) for name in names]
     return [(name, a, b) for name, a, b in pairs if a != b]
 
 
-def _flat(values, prefix=""):
+def flat(values, prefix=""):
     """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat = {}
+    found = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found
 
 
 def row(record):

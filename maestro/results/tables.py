@@ -1,7 +1,7 @@
 """From run records and the paper's published numbers to the book's tables.
 
-Reads only; never trains. Means are over seeds, deviations are sample deviations
-(n - 1); a single run has none. What has no record says "not run yet".
+Reads only; never trains. Means are over the seeds of one variant (variants.py). What
+has no record says "not run yet".
 """
 
 import math
@@ -9,9 +9,10 @@ import re
 
 import pandas as pd
 
-from ..config import RunConfig
+from ..config import RunConfig, variant
 from ..paths import PAPER
 from .cells import NOT_RUN, count, plus_minus, ratio, variant_name
+from .variants import pick, refuse_mixed, summary
 
 DENSE_SECTION = "No decomposition"  # of Tables 4 and 15
 # what a network is judged by: its column in the records, and in the paper's tables
@@ -21,10 +22,6 @@ METRICS = {
 }
 LEFT = ("total rank at the start", "at the end", "parameters", "perplexity")
 COSTS = ("MACs", "parameters", "training cost, MACs / params")
-VARIANT = ["method", "lambda_gl"]
-MEASURED = ["test_accuracy", "best_accuracy", "perplexity", "macs", "params"]
-MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds", "joules"]
-DENSE = ["dense_params", "dense_macs"]
 
 
 def paper_table(number, section=None):
@@ -50,72 +47,46 @@ def paper_table(number, section=None):
     return table[table.section.isin([DENSE_SECTION, section])]
 
 
-def per_run(records):
-    """One row per record: method, lambda_gl, seed, the final figures and costs.
+def study_points(records, name):
+    """A study of the runs' weights: one row per run and point.
 
-    records: {id: record}. Relative training costs are those of Tables 11-15: the mean
-    over epochs of parameters held, and of expected MACs, over the dense network's.
+    Of the runs whose ranks were taken, those in ``records`` count. Columns: lambda_gl
+    (theirs), test_accuracy, params, macs, dense_params; uncut, the run's own accuracy.
+    Empty if there is none. Raises ValueError if the runs, or those of one lambda_gl,
+    are of several variants.
     """
-    rows = []
-    for record in records.values():
-        config = RunConfig.from_dict(record["config"])
-        dense, history = record["dense"], record["history"]
-        rows.append(
-            {
-                "method": config.method,
-                "lambda_gl": config.options.get("lambda_gl", math.nan),
-                "seed": config.seed,
-                "scale": config.scale,
-                "batch_size": config.recipe.batch_size,
-                **record["final"],
-                "best_accuracy": record["best"]["test_accuracy"],
-                "train_macs_ratio": _mean(history["train_macs"]) / dense["macs"],
-                "train_params_ratio": _mean(history["train_params"]) / dense["params"],
-                # of training alone; older runs have both together, not every device
-                # reports its energy
-                "seconds": sum(history.get("seconds", [math.nan])),
-                "joules": sum(history.get("joules", [math.nan])),
-                "dense_params": dense["params"],
-                "dense_macs": dense["macs"],
+    points = pd.DataFrame(
+        [
+            point["parameters"]
+            | point
+            | {
+                "run": _config(record),
+                "donor": _config(records[donor]),
+                "uncut": record["final"]["test_accuracy"],
+                "dense_params": record["dense"]["params"],
             }
-        )
-    return pd.DataFrame(rows)
-
-
-def summary(records):
-    """Mean and deviation over seeds, one row per (method, lambda_gl), dense first.
-
-    Columns: n, and for each figure its mean, and with ``_std`` its deviation.
-    """
-    runs = per_run(records)
-    if runs.empty:
-        spread = [f"{name}_std" for name in MEASURED]
-        return pd.DataFrame(columns=[*VARIANT, *MEASURED, *spread, "n", *DENSE])
-    if runs["scale"].nunique() > 1:
-        raise ValueError(f"scales are never mixed: {sorted(runs['scale'].unique())}")
-    if "perplexity" not in runs:  # of images
-        runs["perplexity"] = math.nan
-    groups = runs.groupby(VARIANT, dropna=False)
-    mean, std = groups[MEASURED].mean(), groups[MEASURED].std().add_suffix("_std")
-    one = mean.join(std).join(groups["seed"].count().rename("n"))
-    return one.join(groups[DENSE].first()).reset_index()
+            for record in records.values()
+            for donor, point in record["studies"].get(name, {}).items()
+            if donor in records
+        ]
+    )
+    if len(points):
+        refuse_mixed(points.run, name)
+        for lambda_gl, some in points.groupby("lambda_gl"):
+            refuse_mixed(some.donor, variant_name(lambda_gl))
+    return points
 
 
 def studies(records, name):
     """A study of the runs' weights: mean over seeds, one row per lambda_gl.
 
-    Of the runs whose ranks were taken, those in ``records`` count. Columns: lambda_gl
-    (theirs), accuracy, std, params, macs, dense_params, n. Empty if there is none.
+    Columns: lambda_gl, accuracy, std, params, macs, dense_params, n. Empty if there is
+    none. Raises as `study_points` does.
     """
-    rows = [
-        point["parameters"] | point | {"dense_params": record["dense"]["params"]}
-        for record in records.values()
-        for donor, point in record["studies"].get(name, {}).items()
-        if donor in records
-    ]
-    if not rows:
-        return pd.DataFrame()
-    groups = pd.DataFrame(rows).groupby("lambda_gl")
+    points = study_points(records, name)
+    if points.empty:
+        return points
+    groups = points.groupby("lambda_gl")
     mean = groups[["test_accuracy", "params", "macs", "dense_params"]].mean()
     mean["std"], mean["n"] = groups["test_accuracy"].std(), groups.size()
     return mean.rename(columns={"test_accuracy": "accuracy"}).reset_index()
@@ -131,10 +102,10 @@ def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
     """
     ours, rows = summary(records), {}
     for lambda_gl in [math.nan, *lambdas]:
-        here = _our_cells(_pick(ours, lambda_gl), metrics)
+        here = _our_cells(pick(ours, lambda_gl), metrics)
         theirs = None
         if paper is not None:
-            theirs = _paper_cells(_pick(paper, lambda_gl), metrics)
+            theirs = _paper_cells(_printed(paper, lambda_gl), metrics)
         rows[variant_name(lambda_gl)] = _beside(here, theirs, [*metrics, *COSTS])
     return _framed(rows)
 
@@ -147,8 +118,7 @@ def baselines_table(records, paper, metric):
     """
     ours, rows = summary(records), {}
     for row in paper.itertuples():
-        of_method = ours[ours.method == row.variant]
-        here = _our_cells(_pick(of_method, row.lambda_gl), [metric])
+        here = _our_cells(_of_method(ours, row.variant, row.lambda_gl), [metric])
         theirs = {
             metric: _metric_cell(row, METRICS[metric][1]),
             "MACs": f"{row.macs:g}",
@@ -170,6 +140,7 @@ def what_is_left(sets):
     for label, records in sets.items():
         rows[label] = {"runs": len(records)} | dict.fromkeys(LEFT, NOT_RUN)
         if records:
+            refuse_mixed(map(_config, records.values()), label)
             [row] = summary(records).itertuples()
             ranks = [rank_history(record) for record in records.values()]
             cells = (
@@ -202,8 +173,7 @@ def cost_table(records):
         columns["energy (J)"] = table.joules.map("{:,.0f}".format)
         columns["energy, ratio to dense"] = of_dense.map(ratio)
     columns["on"] = _devices(records, table)
-    names = pd.Index(table.lambda_gl.map(variant_name), name="variant")
-    return pd.DataFrame(columns).set_index(names)
+    return pd.DataFrame(columns).set_index(pd.Index(table.label, name="variant"))
 
 
 def headline(records, paper, lambdas):
@@ -234,18 +204,11 @@ def side_by_side(sets, lambdas):
         rows = {
             variant_name(value): f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
             for value in lambdas
-            if (row := _pick(found, value)) is not None
+            if (row := pick(found, value)) is not None
         }
         columns[title] = pd.Series(rows, dtype=object)
     names = [variant_name(value) for value in lambdas]
     return pd.DataFrame(columns, names).fillna(NOT_RUN)
-
-
-def of_variant(frame, lambda_gl):
-    """The rows of ``frame`` with this lambda_gl (nan: the dense network's)."""
-    if frame.empty or math.isnan(lambda_gl):
-        return frame[frame.lambda_gl.isna()]
-    return frame[(frame.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
 
 
 def params_from_macs(paper):
@@ -328,28 +291,38 @@ def by_threshold(records):
 
 
 def by_lambda(records, seed):
-    """{lambda_gl: record} of the low-rank runs with this seed, by growing lambda_gl."""
-    found = {
-        record["config"]["options"]["lambda_gl"]: record
-        for record in records.values()
-        if record["config"]["seed"] == seed and record["maps"]
-    }
+    """{lambda_gl: record} of the runs with a lasso and this seed, by growing lambda_gl.
+
+    Raises ValueError if several variants have one lambda_gl.
+    """
+    found = {}
+    for record in records.values():
+        config = _config(record)
+        if config.seed == seed and "lambda_gl" in config.options:
+            lambda_gl = config.options["lambda_gl"]
+            known = found.setdefault(lambda_gl, record)
+            refuse_mixed([_config(known), config], variant_name(lambda_gl))
     return dict(sorted(found.items()))
 
 
 def losses(records, method, lambda_gl=None):
-    """Training losses by epoch, one list for each run of this variant."""
-    return [
-        record["history"]["train_loss"]
+    """Training losses by epoch, one list for each run of this variant.
+
+    Raises ValueError if there are several.
+    """
+    found = [
+        record
         for record in records.values()
         if record["config"]["method"] == method
         and record["config"]["options"].get("lambda_gl") == lambda_gl
     ]
+    refuse_mixed(map(_config, found), f"{method}, lambda_gl {lambda_gl}")
+    return [record["history"]["train_loss"] for record in found]
 
 
 def params_at(summary, lambda_gl):
     """The mean parameters of a `summary`'s variant as text."""
-    row = _pick(summary, lambda_gl)
+    row = pick(summary, lambda_gl)
     return NOT_RUN if row is None else f"{row.params:,.0f}"
 
 
@@ -403,18 +376,33 @@ def _devices(records, table):
     """The devices that each variant of a `summary` ran on, in words."""
     ran = {}
     for record in records.values():
-        options = record["config"]["options"]
-        key = record["config"]["method"], options.get("lambda_gl", math.nan)
         on = f"{record['ran_on']['device']}, {record['ran_on']['threads']} thread(s)"
-        ran.setdefault(str(key), set()).add(on)
-    keys = zip(table.method, table.lambda_gl, strict=True)
-    return [", ".join(sorted(ran[str(key)])) for key in keys]
+        ran.setdefault(variant(_config(record)), set()).add(on)
+    return [", ".join(sorted(ran[variant(config)])) for config in table.config]
 
 
-def _pick(frame, lambda_gl):
-    """The row of this variant (nan: dense), or None."""
-    found = of_variant(frame, lambda_gl)
+def _of_method(table, method, lambda_gl):
+    """The one row of a `summary` with this method and, unless nan, lambda_gl; or None.
+
+    Raises ValueError if there are several.
+    """
+    found = table[table.method == method]
+    if math.isnan(lambda_gl):
+        refuse_mixed(found.config, method)
+        return None if found.empty else found.iloc[0]
+    return pick(found, lambda_gl)
+
+
+def _printed(paper, lambda_gl):
+    """The row of a `paper_table` with this lambda_gl (nan: the dense one), or None."""
+    found = paper[paper.variant == "dense"]
+    if not math.isnan(lambda_gl):
+        found = paper[(paper.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
     return None if found.empty else found.iloc[0]
+
+
+def _config(record):
+    return RunConfig.from_dict(record["config"])
 
 
 def _mean(values):

@@ -1,0 +1,176 @@
+"""Runs by variant: what a mean is taken over, and what it never mixes.
+
+A variant is a configuration without its seed: the method with all its options, the
+recipe and the size (`config.variant`). Means are over the seeds of one variant,
+deviations are sample deviations (n - 1); a single run has none.
+"""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+
+from ..config import RunConfig, variant
+from .cells import variant_name
+from .records import flat
+
+NEVER_MIXED = ("task", "model", "scale")  # of the runs of one table
+MEASURED = ["test_accuracy", "best_accuracy", "perplexity", "macs", "params"]
+MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds", "joules"]
+SAME = ["config", "method", "lambda_gl", "dense_params", "dense_macs"]
+
+
+def per_run(records):
+    """One row per record: config, method, lambda_gl, seed, final figures and costs.
+
+    records: {id: record}. Relative training costs are those of Tables 11-15: the mean
+    over epochs of parameters held, and of expected MACs, over the dense network's.
+    Raises ValueError if tasks, models or scales are mixed.
+    """
+    rows = []
+    for columns, record in zip(variant_columns(records), records.values(), strict=True):
+        dense, history = record["dense"], record["history"]
+        rows.append(
+            {
+                **columns,
+                **record["final"],
+                "best_accuracy": record["best"]["test_accuracy"],
+                "train_macs_ratio": _mean(history["train_macs"]) / dense["macs"],
+                "train_params_ratio": _mean(history["train_params"]) / dense["params"],
+                # of training alone; older runs have both together, not every device
+                # reports its energy
+                "seconds": sum(history.get("seconds", [math.nan])),
+                "joules": sum(history.get("joules", [math.nan])),
+                "dense_params": dense["params"],
+                "dense_macs": dense["macs"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def variant_columns(records):
+    """[{config, method, lambda_gl, seed, scale}] of ``records``, as `per_run` has them.
+
+    Raises ValueError if tasks, models or scales are mixed.
+    """
+    configs = [RunConfig.from_dict(record["config"]) for record in records.values()]
+    for name in NEVER_MIXED:
+        values = sorted({getattr(config, name) for config in configs})
+        if len(values) > 1:
+            raise ValueError(f"{name}s are never mixed: {values}")
+    return [
+        {
+            "config": config,
+            "method": config.method,
+            "lambda_gl": config.options.get("lambda_gl", math.nan),
+            "seed": config.seed,
+            "scale": config.scale,
+        }
+        for config in configs
+    ]
+
+
+def summary(records):
+    """Mean and deviation over seeds, one row per variant, the dense networks first.
+
+    Columns: label, the variant's name, no two alike; config, of one of its runs;
+    method, lambda_gl (nan where the method has none), dense_params, dense_macs; n; and
+    for each figure its mean, and with ``_std`` its deviation.
+    """
+    runs = per_run(records)
+    spread = [f"{name}_std" for name in MEASURED]
+    if runs.empty:
+        return pd.DataFrame(columns=["label", *SAME, *MEASURED, *spread, "n"])
+    if "perplexity" not in runs:  # of images
+        runs["perplexity"] = math.nan
+    groups = runs.groupby(runs.config.map(variant))
+    means, deviations = groups[MEASURED].mean(), groups[MEASURED].std()
+    means[spread] = deviations
+    table = groups[SAME].first().join(means).join(groups.size().rename("n"))
+    table = table.loc[sorted(table.index, key=table.config.map(_order).get)]
+    table.insert(0, "label", labels(table.config))
+    return table.reset_index(drop=True)
+
+
+def of_variant(frame, lambda_gl):
+    """The rows of a `summary` or `per_run` with this lambda_gl (nan: the dense ones).
+
+    Raises ValueError if they are of several variants.
+    """
+    if frame.empty:
+        return frame
+    if math.isnan(lambda_gl):
+        found = frame[frame.method == "dense"]
+    else:
+        near = (frame.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)
+        found = frame[near]
+    refuse_mixed(found.config, variant_name(lambda_gl))
+    return found
+
+
+def pick(table, lambda_gl):
+    """The one row of a `summary` with this lambda_gl (nan: the dense one), or None."""
+    found = of_variant(table, lambda_gl)
+    return None if found.empty else found.iloc[0]
+
+
+def refuse_mixed(configs, name):
+    """Raise ValueError, saying in what they differ, unless all are of one variant."""
+    apart = differences(list(configs))
+    if apart:
+        fields = "; ".join(
+            f"{field}: {', '.join(map(str, dict.fromkeys(map(str, values))))}"
+            for field, values in apart.items()
+        )
+        raise ValueError(f"{name} stands for several variants; take one of {fields}")
+
+
+def differences(configs):
+    """{field: [value in each configuration]} where they differ, the seed aside.
+
+    A field that a configuration does not have is None there.
+    """
+    told = [flat(replace(config, seed=0).to_dict()) for config in configs]
+    names = dict.fromkeys(name for one in told for name in one)
+    values = {name: [one.get(name) for one in told] for name in names}
+    return {
+        name.rpartition(".")[2]: each
+        for name, each in values.items()
+        if any(value != each[0] for value in each)
+    }
+
+
+def labels(configs):
+    """Names of variants, no two alike: 'dense', 'λ = 8e-5', what sets them apart."""
+    configs = list(configs)
+    short = [_label(config) for config in configs]
+    names = []
+    for config, name in zip(configs, short, strict=True):
+        like = [c for c, other in zip(configs, short, strict=True) if other == name]
+        apart = differences(like)
+        place = next(i for i, c in enumerate(like) if c is config)
+        names.append(", ".join([name, *(f"{k} {v[place]}" for k, v in apart.items())]))
+    return names
+
+
+def _label(config):
+    if config.method == "dense":
+        return "dense"
+    if "lambda_gl" in config.options:
+        return variant_name(config.options["lambda_gl"])
+    return config.method.capitalize()
+
+
+def _order(config):
+    """Dense networks first, then by method, by lambda_gl and by the other options."""
+    lambda_gl = config.options.get("lambda_gl", -1)
+    others = [
+        (name, value) if isinstance(value, int | float) else (name, math.inf)
+        for name, value in sorted(config.options.items())
+    ]
+    is_ours = config.method != "dense"
+    return is_ours, config.method, lambda_gl, others, variant(config)
+
+
+def _mean(values):
+    return sum(values) / len(values)
