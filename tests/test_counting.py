@@ -599,6 +599,15 @@ def test_constants_that_the_network_makes():
     assert footprint(Own(forward, 5, 4), BATCH).macs == 6 * 20 + 10 * 20
 
 
+def test_positions_that_the_network_looks_at():
+    def forward(w, x):
+        positions = torch.arange(x.shape[1], device=x.device)
+        assert (positions.diff() == 1).all()
+        return F.linear(x * positions[:, None], w)
+
+    assert footprint(Own(forward, 5, 4), BATCH).macs == 6 * 20
+
+
 # what is not known
 
 

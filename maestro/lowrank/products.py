@@ -151,14 +151,20 @@ class ProductCounter(TorchDispatchMode):
 def _run_on_shapes(func, args, kwargs):
     """``func`` on tensors of which some, on "meta", have shapes only."""
     try:
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
     except RuntimeError:  # both kinds together, or a shape to be copied to a device
         moved, named = tree_map_only(
             torch.Tensor | torch.device, _to_meta, (args, kwargs)
         )
         out = func(*moved, **named)
-        in_place = func.overloadpacket.__name__.endswith("_")
-        return args[0] if in_place else out
+        return args[0] if func.overloadpacket.__name__.endswith("_") else out
+    if _is_shape(out) and not tensors((args, kwargs)) and not out.is_floating_point():
+        return func(*args, **kwargs | {"device": torch.device("cpu")})  # positions, say
+    return out
+
+
+def _is_shape(out):
+    return isinstance(out, torch.Tensor) and out.is_meta
 
 
 def _to_meta(x):
