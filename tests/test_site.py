@@ -142,6 +142,34 @@ def test_another_jupyters_python3_is_not_used(small, monkeypatch, capfd):
     assert f"it is {sys.executable}" in capfd.readouterr().out
 
 
+def test_networks_page_shows_every_cell_and_reason():
+    reason = "PyTorch cannot export the dense network: Error"
+    row = {"library": "timm", "network": "A", "layers": 3, "left_alone": {"tied": 2}}
+    page = site.networks_page(
+        {
+            "versions": {"torch": "2"},
+            "uses": {"merge": "Plain layers.", "export": "A dynamic batch."},
+            "rows": [
+                row | {"uses": {"merge": "works", "export": reason}},
+                row
+                | {
+                    "network": "B",
+                    "left_alone": {},
+                    "uses": dict.fromkeys("ab", reason),
+                },
+            ],
+        }
+    )
+    assert "| timm | A | 3 | works | [1] |" in page
+    assert "| timm | B | 3 | [1] | [1] |" in page and page.count(reason) == 1
+    assert "- **export**: A dynamic batch." in page and "| A | 2 × tied |" in page
+
+
+def test_the_book_shows_the_recorded_networks():
+    page = site.networks_page()
+    assert page.startswith("# Any network") and "transformers 5" in page
+
+
 def test_runs_page_shows_every_record():
     empty = site.runs_page(pd.DataFrame())
     assert "No runs recorded yet" in empty

@@ -6,6 +6,7 @@ the one that is there. Only a site without a single warning takes its place, so 
 failed or interrupted build leaves the last good one as it was. No network is used.
 """
 
+import json
 import os
 import re
 import shutil
@@ -48,6 +49,7 @@ def build(jobs=2, root=ROOT):
     (generated / "parameters.md").write_text(parameter_tables(), "utf-8")
     (generated / "seconds.md").write_text(seconds_table(seconds), "utf-8")
     (source / "book" / "runs.md").write_text(runs_page(), "utf-8")
+    (source / "book" / "networks.md").write_text(networks_page(), "utf-8")
     _swap(_make_site(source, work), site)
     index = (site / "index.html").resolve()
     print(
@@ -199,6 +201,54 @@ def _run_row(row):
         "commit": "`" + text("commit") + "`",
         "took": text("wall_seconds", "{:.0f} s"),
     }
+
+
+NETWORKS = ROOT / "data" / "bench" / "networks.json"
+NETWORKS_HEAD = """# Any network
+
+`maestro.factorize` takes any `nn.Module`. Here it is tried on networks of other
+libraries, each built small from its configuration, with everything that is done with a
+network from its first step to its deployment. `tests/test_networks.py` repeats every
+cell; `python benchmarks/networks.py` writes the record from which this page is made.
+
+"""
+
+
+def networks_page(table=None):
+    """The page of other libraries' networks, from their record, as Markdown."""
+    table = json.loads(NETWORKS.read_text("utf-8")) if table is None else table
+    uses, rows = table["uses"], table["rows"]
+    notes = dict.fromkeys(
+        result for row in rows for result in row["uses"].values() if result != "works"
+    )
+    marks = {note: f"[{number}]" for number, note in enumerate(notes, 1)}
+    cells = [
+        (row["library"], row["network"], row["layers"])
+        + tuple(marks.get(result, result) for result in row["uses"].values())
+        for row in rows
+    ]
+    head = ("library", "network", "low-rank layers", *uses)
+    left = [
+        (
+            row["network"],
+            "; ".join(f"{n} × {why}" for why, n in row["left_alone"].items()),
+        )
+        for row in rows
+        if row["left_alone"]
+    ]
+    versions = ", ".join(f"{name} {v}" for name, v in table["versions"].items())
+    return "\n".join(
+        [
+            NETWORKS_HEAD + f"Tried with {versions}.\n",
+            markdown_table(head, cells),
+            *(f"{mark} {note}.\n" for note, mark in marks.items()),
+            "## What each use is\n",
+            *(f"- **{use}**: {what}" for use, what in uses.items()),
+            "\n## What stays as it is\n",
+            "`maestro.left_alone` lists these modules with weights, and says why.\n",
+            markdown_table(("network", "left as they are"), left),
+        ]
+    )
 
 
 def markdown_table(head, rows):
