@@ -85,7 +85,9 @@ NETWORKS = [
     Network(
         "torchvision",
         "MobileNetV2",
-        lambda t: t.models.mobilenet_v2(num_classes=10, width_mult=0.25),
+        lambda t: t.models.MobileNetV2(
+            10, 0.25, [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]
+        ),
         IMAGES,
     ),
     Network(

@@ -142,27 +142,22 @@ def test_another_jupyters_python3_is_not_used(small, monkeypatch, capfd):
     assert f"it is {sys.executable}" in capfd.readouterr().out
 
 
-def test_networks_page_shows_every_cell_and_reason():
-    reason = "PyTorch cannot export the dense network: Error"
-    row = {"library": "timm", "network": "A", "layers": 3, "left_alone": {"tied": 2}}
+def test_networks_page_shows_every_network_and_reason():
+    row = {"library": "timm", "layers": 3, "left_alone": {"tied": 2, "Embedding": 1}}
+    works = {"merge": "works", "export": "works"}
     page = site.networks_page(
         {
             "versions": {"torch": "2"},
             "uses": {"merge": "Plain layers.", "export": "A dynamic batch."},
             "rows": [
-                row | {"uses": {"merge": "works", "export": reason}},
-                row
-                | {
-                    "network": "B",
-                    "left_alone": {},
-                    "uses": dict.fromkeys("ab", reason),
-                },
+                row | {"network": "A", "uses": works},
+                row | {"network": "B", "uses": works | {"export": "dense fails"}},
             ],
         }
     )
-    assert "| timm | A | 3 | works | [1] |" in page
-    assert "| timm | B | 3 | [1] | [1] |" in page and page.count(reason) == 1
-    assert "- **export**: A dynamic batch." in page and "| A | 2 × tied |" in page
+    assert "| A | all of it | 3 | 2 × tied; 1 × Embedding |" in page
+    assert "| B | all but export (dense fails) | 3 |" in page
+    assert "- **export**: A dynamic batch." in page and page.count("## timm") == 1
 
 
 def test_the_book_shows_the_recorded_networks():

@@ -207,9 +207,10 @@ NETWORKS = ROOT / "data" / "bench" / "networks.json"
 NETWORKS_HEAD = """# Any network
 
 `maestro.factorize` takes any `nn.Module`. Here it is tried on networks of other
-libraries, each built small from its configuration, with everything that is done with a
-network from its first step to its deployment. `tests/test_networks.py` repeats every
-cell; `python benchmarks/networks.py` writes the record from which this page is made.
+libraries, each built small from its configuration with random weights.
+`tests/test_networks.py` repeats every trial, and `python benchmarks/networks.py` writes
+the record from which this page is made. With each network, everything is done that one
+does from the first step to deployment:
 
 """
 
@@ -217,38 +218,24 @@ cell; `python benchmarks/networks.py` writes the record from which this page is 
 def networks_page(table=None):
     """The page of other libraries' networks, from their record, as Markdown."""
     table = json.loads(NETWORKS.read_text("utf-8")) if table is None else table
-    uses, rows = table["uses"], table["rows"]
-    notes = dict.fromkeys(
-        result for row in rows for result in row["uses"].values() if result != "works"
-    )
-    marks = {note: f"[{number}]" for number, note in enumerate(notes, 1)}
-    cells = [
-        (row["library"], row["network"], row["layers"])
-        + tuple(marks.get(result, result) for result in row["uses"].values())
-        for row in rows
-    ]
-    head = ("library", "network", "low-rank layers", *uses)
-    left = [
-        (
-            row["network"],
-            "; ".join(f"{n} × {why}" for why, n in row["left_alone"].items()),
-        )
-        for row in rows
-        if row["left_alone"]
-    ]
     versions = ", ".join(f"{name} {v}" for name, v in table["versions"].items())
-    return "\n".join(
-        [
-            NETWORKS_HEAD + f"Tried with {versions}.\n",
-            markdown_table(head, cells),
-            *(f"{mark} {note}.\n" for note, mark in marks.items()),
-            "## What each use is\n",
-            *(f"- **{use}**: {what}" for use, what in uses.items()),
-            "\n## What stays as it is\n",
-            "`maestro.left_alone` lists these modules with weights, and says why.\n",
-            markdown_table(("network", "left as they are"), left),
-        ]
-    )
+    parts = [
+        NETWORKS_HEAD,
+        *(f"- **{u}**: {what}" for u, what in table["uses"].items()),
+    ]
+    parts.append(f"\nTried with {versions}.\n")
+    for library in dict.fromkeys(row["library"] for row in table["rows"]):
+        rows = [_network_row(row) for row in table["rows"] if row["library"] == library]
+        head = ("network", "what works", "low-rank layers", "left as they are")
+        parts += [f"## {library}\n", markdown_table(head, rows)]
+    return "\n".join(parts)
+
+
+def _network_row(row):
+    refused = [f"{u} ({why})" for u, why in row["uses"].items() if why != "works"]
+    works = f"all but {', '.join(refused)}" if refused else "all of it"
+    left = "; ".join(f"{n} × {why}" for why, n in row["left_alone"].items())
+    return row["network"], works, row["layers"], left or "–"
 
 
 def markdown_table(head, rows):
