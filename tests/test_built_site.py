@@ -215,7 +215,15 @@ def test_pages_hold_what_they_are_for(browser, home):
             page.evaluate(MATHEMATICS)
             assert page.locator("mjx-container svg").count(), name
             assert page.locator("article img, article figure svg").count(), name
-    for name in ("intro", "claims", "notation", "reproduce", "runs", "limitations"):
+    for name in (
+        "intro",
+        "claims",
+        "notation",
+        "reproduce",
+        "runs",
+        "limitations",
+        "networks",
+    ):
         assert f"book/{name}.html" in PAGES
 
 
