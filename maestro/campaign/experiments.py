@@ -403,6 +403,7 @@ def lenet_baselines(seeds=(0, 1, 2)):
         ("cuttlefish", settled | skip),
         *(("imp", {"rounds": k}) for k in (3, 6)),
         *(("spectral_decay", skip | {"coefficient": c}) for c in (0.03, 0.1)),
+        *(("dlrt", skip | {"theta": theta}) for theta in (0.1, 0.2)),
     ]
     return [
         _run(task, "lenet", method, recipe, options, seed, "paper", {})

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from .cuttlefish import Cuttlefish
 from .dense import Dense
+from .dlrt import DLRT
 from .imp import IMP
 from .maestro import Maestro
 from .masked import Masked
@@ -21,6 +22,7 @@ from .svd import SVD
 from .xnor import XNOR
 
 __all__ = [
+    "DLRT",
     "IMP",
     "METHODS",
     "SVD",
@@ -52,6 +54,7 @@ METHODS = {
     "spectral": Spectral,
     "svd": SVD,
     "spectral_decay": SpectralDecay,
+    "dlrt": DLRT,
     "imp": IMP,
     "xnor": XNOR,
 }

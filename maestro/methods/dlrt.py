@@ -1,0 +1,129 @@
+"""DLRT: dynamical low-rank training, in which ranks go up and down (Schotthoefer 2022).
+
+A weight W = U S V^T, with orthonormal U (m, r) and V (n, r), follows the gradient flow
+on the manifold of matrices of its rank. Each step of length h is that of the
+rank-adaptive parallel integrator (Ceruti, Kusch, Lubich 2024), with G = dL/dW:
+
+    K = U S - h G V,   L = V S^T - h G^T U,   S' = S - h U^T G V
+    [U, U+] = qr([U, K]),   [V, V+] = qr([V, L])
+    W' = [U, U+] [[S', L^T V+], [U+^T K, 0]] [V, V+]^T
+
+and then W' is cut where the tail of its singular values, in Frobenius norm, falls below
+a part ``theta`` of all. One backward pass gives all three gradients: the layers store
+A = U sqrt(S) and B = V sqrt(S) with a diagonal S, so that G V = dL/dA / sqrt(S) and
+G^T U = dL/dB / sqrt(S). The released code takes three passes, and turns its bases the
+wrong way when it truncates; this is the integrator that its paper describes.
+
+The factors have neither momentum nor weight decay; all other parameters are the
+optimiser's.
+"""
+
+import torch
+
+from ..config import number
+from ..lowrank import factorize, low_rank_layers, ranks, truncate
+from .method import Change, Method
+
+SMALLEST = 2  # columns that a layer keeps
+
+
+class DLRT(Method):
+    """Ranks from a relative tolerance, at every step.
+
+    Args:
+        theta: a layer loses its last columns while their norm is at most this part of
+            the norm of all.
+        start: the ranks at the beginning, as a part of min(m, n) / 2, which is also the
+            largest rank a layer may have.
+        skip: names or patterns of layers left dense.
+    """
+
+    replayable = False  # shapes change from step to step
+
+    def __init__(self, theta=0.1, start=1.0, skip=()):
+        self.theta, self.start = number("theta", theta), number("start", start)
+        for name, value in (("theta", theta), ("start", start)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
+        self.skip = skip
+
+    def prepare(self, model, example_inputs, generator):
+        model = factorize(model, self.skip)
+        layers = low_rank_layers(model).items()
+        wanted = {n: max(1, int(self.start * _most(layer))) for n, layer in layers}
+        truncate(model, wanted)
+        return super().prepare(model, example_inputs, generator)
+
+    def groups(self, groups, model):
+        """Without the factors, which the integrator moves."""
+        layers = low_rank_layers(model).values()
+        factors = {id(p) for layer in layers for p in (layer.U, layer.V)}
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in factors]
+        return [group for group in groups if group["params"]]
+
+    @torch.no_grad()
+    def after_step(self, model, optimizer):
+        """Move every factorised layer by the integrator's step."""
+        length = float(optimizer.param_groups[0]["lr"])
+        for layer in low_rank_layers(model).values():
+            if layer.U.grad is None:
+                continue
+            A, B = integrate(layer.U, layer.V, layer.U.grad, layer.V.grad, length)
+            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), self.theta)
+            rank = min(max(rank, SMALLEST), _most(layer), A.shape[1])
+            layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())
+
+    def after_epoch(self, model, optimizer):
+        return Change.RECAPTURE
+
+    def ranks(self, model):
+        return ranks(model)
+
+
+def _most(layer):
+    """The largest rank of a layer: twice as many columns must fit into both bases."""
+    return max(1, layer.max_rank // 2)
+
+
+def integrate(A, B, dA, dB, length):
+    """One step of the parallel integrator, not yet truncated.
+
+    Args:
+        A, B: (m, r) and (n, r), W = A B^T; columns orthogonal, of equal norms in both.
+        dA, dB: the gradients of the loss, as large.
+        length: of the step.
+    Returns:
+        A, B of at most 2 r columns, by falling singular value, as those given.
+    """
+    kind = A.dtype
+    A, B, dA, dB = (x.double() for x in (A, B, dA, dB))
+    root = A.norm(dim=0).clamp(min=1e-12)  # (r,) sqrt(S)
+    U, V, S = A / root, B / root, torch.diag(root.square())
+    GV, GtU = dA / root, dB / root  # (m, r), (n, r)
+    K, L = U * root.square() - length * GV, V * root.square() - length * GtU
+    core = S - length * U.t() @ GV  # (r, r)
+    more_U, more_V = _further(U, K), _further(V, L)  # (m, .), (n, .)
+    zeros = core.new_zeros(more_U.shape[1], more_V.shape[1])
+    top = torch.cat([core, L.t() @ more_V], 1)
+    bottom = torch.cat([more_U.t() @ K, zeros], 1)
+    P, sigma, Qt = torch.linalg.svd(torch.cat([top, bottom]))
+    both = min(len(P), len(Qt))
+    scale = sigma[:both].sqrt()
+    A = torch.cat([U, more_U], 1) @ P[:, :both] * scale
+    B = torch.cat([V, more_V], 1) @ Qt.t()[:, :both] * scale
+    return A.to(kind), B.to(kind)
+
+
+def _further(basis, matrix):
+    """An orthonormal basis of the directions of ``matrix`` outside of ``basis``."""
+    rest = matrix - basis @ (basis.t() @ matrix)
+    rest = rest - basis @ (basis.t() @ rest)  # once more, against rounding
+    room = min(rest.shape[1], basis.shape[0] - basis.shape[1])
+    return torch.linalg.qr(rest)[0][:, :room]
+
+
+def rank_within(sigma, theta):
+    """The smallest r with ||sigma[r:]|| <= theta ||sigma||; sigma falls."""
+    tails = sigma.flip(0).square().cumsum(0).sqrt().flip(0)  # (r,)
+    return int((tails > theta * tails[0]).sum())

@@ -1,0 +1,117 @@
+"""DLRT: the integrator against the matrix equation, and ranks that go both ways."""
+
+import pytest
+import torch
+from torch import nn
+
+import maestro
+from maestro.config import Recipe, RunConfig
+from maestro.methods import DLRT, resolve
+from maestro.methods.dlrt import integrate, rank_within
+from maestro.training.loop import Training
+
+
+def factors(sigma, m=9, n=7):
+    """A and B of W with these singular values, and W."""
+    torch.manual_seed(0)
+    sigma = torch.tensor(sigma, dtype=torch.float64)
+    U = torch.linalg.qr(torch.randn(m, len(sigma), dtype=torch.float64))[0]
+    V = torch.linalg.qr(torch.randn(n, len(sigma), dtype=torch.float64))[0]
+    return U * sigma.sqrt(), V * sigma.sqrt(), U * sigma @ V.t()
+
+
+def flow(W, target, time, steps):
+    """W' = target - W for so long: the gradient flow of ||W - target||^2 / 2."""
+    return target + (W - target) * torch.exp(torch.tensor(-time))
+
+
+def test_a_step_is_the_flow_to_second_order():
+    """Of W' = -G(W) at full freedom: the error of one step falls with its square."""
+    A, B, W = factors([3.0, 2.0, 1.0])
+    target = factors([2.5, 2.0, 0.7])[2]  # in the same spaces: the rank is enough
+    errors = []
+    for length in (0.1, 0.05, 0.025):
+        G = W - target
+        one, two = integrate(A, B, G @ B, G.t() @ A, length)
+        errors.append((one @ two.t() - flow(W, target, length, 1)).norm().item())
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
+
+
+def test_a_step_reaches_directions_that_the_factors_lack():
+    """W' = W - h P(G), where P projects to the tangent space of rank 2 at W."""
+    A, B, W = factors([3.0, 2.0])
+    target = factors([3.0, 2.0, 1.5, 0.5])[2] + 0.3 * torch.randn(9, 7).double()
+    U, V = A / A.norm(dim=0), B / B.norm(dim=0)
+    G = W - target
+    tangent = U @ U.t() @ G + G @ V @ V.t() - U @ U.t() @ G @ V @ V.t()
+    one, two = integrate(A, B, G @ B, G.t() @ A, 0.01)
+    torch.testing.assert_close((W - one @ two.t()) / 0.01, tangent)
+    assert one.shape[1] == 4 and torch.linalg.matrix_rank(one @ two.t()) == 4
+
+
+def test_the_factors_stay_orthogonal_and_balanced():
+    A, B, W = factors([3.0, 2.0, 1.0])
+    G = torch.randn(9, 7).double()
+    one, two = integrate(A, B, G @ B, G.t() @ A, 0.1)
+    for factor in (one, two):
+        gram = factor.t() @ factor
+        torch.testing.assert_close(
+            gram, torch.diag(gram.diagonal()), atol=1e-10, rtol=0
+        )
+    torch.testing.assert_close(one.norm(dim=0), two.norm(dim=0))
+    assert torch.equal(one.norm(dim=0).sort(descending=True).values, one.norm(dim=0))
+
+
+def test_the_tail_rule_on_known_values():
+    sigma = torch.tensor([0.9**i for i in range(64)], dtype=torch.float64)
+    ranks = [rank_within(sigma, theta) for theta in (0.05, 0.1, 0.2, 0.3, 0.45)]
+    assert ranks == [29, 22, 16, 12, 8]
+
+
+def test_ranks_go_up_and_down_with_what_the_loss_wants():
+    """Gradient descent on ||W - target||^2 / 2, whose target changes its rank."""
+    A, B, _ = factors([1.0])
+
+    def rank_after(A, B, target, steps=80):
+        for _ in range(steps):
+            G = A @ B.t() - target
+            A, B = integrate(A, B, G @ B, G.t() @ A, 0.2)
+            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), 0.05)
+            A, B = A[:, :rank], B[:, :rank]
+        return A, B
+
+    A, B = rank_after(A, B, factors([3.0, 2.0, 1.5, 0.5])[2])
+    assert A.shape[1] == 4
+    A, B = rank_after(A, B, factors([3.0, 2.0])[2])
+    assert A.shape[1] == 2
+
+
+def test_a_training_ends_at_other_ranks(few_digits):
+    options = {"theta": 0.6, "start": 1.0, "skip": ["fc3"]}
+    recipe = Recipe(2, 25, 0.1, momentum=0.0)
+    config = resolve(RunConfig("digits", "lenet", "dlrt", recipe, options))
+    run = Training(config, task=few_digits)
+    while not run.finished:
+        run.run_epoch()
+    before, after = run.history.ranks[0][1], run.history.ranks[-1][1]
+    assert before == {"conv1": 3, "conv2": 8, "fc1": 60, "fc2": 42}
+    assert after["fc1"] < before["fc1"] and min(after.values()) >= 2
+
+
+def test_the_optimiser_has_all_but_the_factors():
+    net = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4))
+    method = DLRT(skip="2")
+    net = method.prepare(net, torch.zeros(1, 12), None)
+    assert maestro.ranks(net) == {"0": 4}
+    [group] = method.groups([{"params": list(net.parameters())}], net)
+    assert {id(p) for p in group["params"]} == {
+        id(p) for p in (net[0].bias, net[2].weight, net[2].bias)
+    }
+
+
+@pytest.mark.parametrize("wrong", [{"theta": 0}, {"theta": 1.2}, {"start": 0}])
+def test_wrong_numbers_are_refused(wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}={value}: it takes a number in"):
+        DLRT(**wrong)
