@@ -2,9 +2,11 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import maestro
 from maestro.lowrank.layers import LowRankLinear
@@ -184,6 +186,81 @@ def test_equal_to_masking_without_the_lasso(kind):
     torch.testing.assert_close(net(data[0]), masked(data[0]), rtol=0, atol=1e-12)
 
 
+def test_the_parameters_stay_the_same_objects():
+    """Whoever holds them goes on: optimisers, hooks, tags, averages by hand."""
+    net, seen = network(), []
+    held = list(net.parameters())
+    net[2].U.decay = 0.1
+    net[2].U.register_hook(lambda grad: seen.append(tuple(grad.shape)))
+    for rank in (3, 1):
+        loss = net(batch()[0]).square().sum()  # still held when it is cut
+        loss.backward()
+        maestro.truncate(net, {"2": rank})
+    net(batch()[0]).sum().backward()
+    assert all(p is q for p, q in zip(held, net.parameters(), strict=True))
+    assert net[2].U.decay == 0.1 and seen == [(7, 7), (7, 3), (7, 1)]
+    assert all(p.is_contiguous() for p in held)
+
+
+def test_several_optimisers_are_cut_along():
+    net = network()
+    vectors = [p for p in net.parameters() if p.ndim == 1]
+    matrices = [p for p in net.parameters() if p.ndim == 2]
+    muon = torch.optim.Muon(matrices, 0.02)
+    both = [muon, AdamW(vectors, 0.01)]
+    x, y = batch()
+
+    def train():
+        loss = nn.functional.cross_entropy(net(x), y)
+        net.zero_grad()
+        loss.backward()
+        for one in both:
+            one.step()
+        return loss.item()
+
+    train()
+    momenta = [muon.state[p]["momentum_buffer"].clone() for p in matrices]
+    maestro.truncate(net, {"0": 2, "2": 3, "3": 0}, both)
+    for p, old in zip(matrices, momenta, strict=True):
+        assert torch.equal(muon.state[p]["momentum_buffer"], leading(old, p))
+    losses = [train() for _ in range(20)]
+    assert losses[-1] < losses[0]
+    assert maestro.shrink(net, iter(both), 1e9) == {"0": 0, "2": 0, "3": 0}
+    train()
+
+
+@pytest.mark.parametrize("ranks", [{"0": 2, "2": 3}, {"0": 1, "2": 0, "3": 0}])
+@pytest.mark.parametrize("kind", ["adafactor", "lbfgs", *OPTIMIZERS])
+def test_training_goes_on_after_cuts_of_any_optimiser(kind, ranks):
+    others = {"adafactor": torch.optim.Adafactor, "lbfgs": torch.optim.LBFGS}
+    net = network()
+    optimizer = (others | OPTIMIZERS)[kind](net.parameters())
+    x, y = batch()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
+    def train():
+        if kind == "lbfgs":
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+
+    train()
+    for cut in ({"2": 6}, {"2": 5}, ranks):
+        maestro.truncate(net, cut, optimizer)
+        before = [p.detach().clone() for p in net.parameters()]
+        for _ in range(4):
+            train()
+        for p, old in zip(net.parameters(), before, strict=True):
+            assert p.isfinite().all()
+            assert not torch.equal(p, old) or p.grad is None or not p.grad.any()
+
+
 def test_several_parameter_groups_keep_their_settings():
     net = network()
     groups = [{"params": net[i].parameters()} for i in (0, 2, 3)]
@@ -208,16 +285,42 @@ def test_a_shared_layer_is_cut_once():
 
 
 def refused(net, match, call):
-    before = [p for p in net.parameters()]
+    before = [p.detach().clone() for p in net.parameters()]
     with pytest.raises(ValueError, match=match):
         call()
-    assert all(p is q for p, q in zip(before, net.parameters(), strict=True))
+    for p, q in zip(before, net.parameters(), strict=True):
+        torch.testing.assert_close(p, q.detach(), rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("eps", [-1e-9, float("nan")])
+@pytest.mark.parametrize(
+    "eps",
+    [-1e-9, float("nan"), float("inf"), None, True, "1e-7", [1e-7], torch.tensor(0.1)],
+)
 def test_eps_out_of_range(eps):
+    """An infinite one would empty the network."""
+    net, match = network(), "eps_ps=.*: it takes a finite number >= 0"
+    refused(net, match, lambda: maestro.shrink(net, eps_ps=eps))
+
+
+@pytest.mark.parametrize("eps", [0, 1e-3, np.float32(1e-3), np.float64(1e-3)])
+def test_any_kind_of_number_is_an_eps(eps):
+    assert maestro.shrink(network(), eps_ps=eps) == {"0": 4, "2": 7, "3": 3}
+
+
+def test_a_network_that_is_not_low_rank():
+    """Silent before: nothing was cut, ever."""
+    match = "LeNet has no low-rank layers to cut: factorize it, and merge it last"
+    merged = maestro.merge(maestro.factorize(LeNet()))
+    for net in (LeNet(), merged):
+        refused(net, match, lambda net=net: maestro.shrink(net))
+        refused(net, match, lambda net=net: maestro.truncate(net, {}))
+    refused(nn.Linear(1, 1), "it takes a network", lambda: maestro.shrink(None))
+
+
+def test_factors_that_are_sharded():
     net = network()
-    refused(net, "eps_ps=.*it takes", lambda: maestro.shrink(net, eps_ps=eps))
+    net[2].U.device_mesh = "as of a DTensor"
+    refused(net, "factors of 2 are sharded: cut", lambda: maestro.shrink(net))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -238,7 +341,13 @@ def test_factors_that_have_diverged(value, factor):
         ({"0": 1, "2": 8}, "rank 8 for 2: it takes 0 to 7"),
         ({"0": 1, "2": -1}, "rank -1 for 2"),
         ({"0": 1, "2": 1.5}, "rank 1.5 for 2"),
-        ({"0": 1, "2": float("nan")}, "NaN"),
+        ({"0": 1, "2": float("nan")}, "rank nan for 2"),
+        ({"0": 1, "2": True}, "rank True for 2"),
+        ({"0": 1, "2": None}, "rank None for 2"),
+        ({"0": 1, "2": "3"}, "rank '3' for 2"),
+        (3, "ranks=3: it takes {layer name: rank}"),
+        (None, "ranks=None: it takes"),
+        (["0"], "it takes {layer name: rank}"),
     ],
 )
 def test_ranks_out_of_range(ranks, match):
@@ -246,12 +355,92 @@ def test_ranks_out_of_range(ranks, match):
     refused(net, match, lambda: maestro.truncate(net, ranks))
 
 
-def test_an_optimizer_of_another_network():
+@pytest.mark.parametrize("ranks", [{}, {"0": 1}])
+def test_an_optimizer_of_another_network(ranks):
+    """Whatever is cut; when nothing was, nobody noticed before."""
     net, stranger = network(), SGD(network().parameters(), 0.1)
-    match = "the optimiser does not hold the network's factors"
-    refused(net, match, lambda: maestro.truncate(net, {"0": 1}, stranger))
+    match = "the optimiser does not hold the network's factors .*make it after factor"
+    refused(net, match, lambda: maestro.truncate(net, ranks, stranger))
     half = SGD([net[0].U, net[0].V], 0.1)
-    refused(net, match, lambda: maestro.truncate(net, {"0": 1, "2": 1}, half))
+    refused(net, "for example of '2'", lambda: maestro.truncate(net, ranks, half))
+    rest = AdamW([*net[2].parameters(), *net[3].parameters()], 0.1)
+    maestro.truncate(net, ranks, [half, rest])
+
+
+def test_an_optimizer_made_before_factorize():
+    dense = nn.Sequential(nn.Linear(4, 4))
+    early = SGD(dense.parameters(), 0.1)
+    net = maestro.factorize(dense)
+    refused(net, "make it after factorize", lambda: maestro.shrink(net, early, 0.0))
+
+
+def test_what_is_no_optimizer():
+    net = network()
+    optimizer = SGD(net.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    for given, kind in (
+        (schedule, "ConstantLR"),
+        (1e-7, "float"),
+        ([optimizer, schedule], "ConstantLR"),
+        (net.parameters(), "Parameter"),
+    ):
+        match = f"optimizer is {kind}: it takes a torch.optim.Optimizer, or several"
+        refused(net, match, lambda given=given: maestro.shrink(net, given))
+
+
+# averages and copies of a network that is cut
+
+
+RANKS_LEFT = [{"0": 3, "2": 2}, {"2": 1}, {"0": 1, "2": 1, "3": 1}, {"3": 0}]
+
+
+@pytest.mark.parametrize("ranks", RANKS_LEFT)
+@pytest.mark.parametrize("settings", [{}, {"use_buffers": True}])
+@pytest.mark.parametrize("started", [True, False])
+def test_an_average_must_be_cut_as_well(ranks, settings, started):
+    """Of a single column an average took the numbers for all columns, silently."""
+    net = network()
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), **settings)
+    if started:
+        average.update_parameters(net)
+    maestro.truncate(net, ranks)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        average.update_parameters(net)
+    maestro.truncate(average.module, maestro.ranks(net))
+    for _ in range(200):
+        average.update_parameters(net)
+    for one, other in zip(average.module.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranks", RANKS_LEFT)
+def test_copies_and_files_of_a_network_that_was_cut(ranks, tmp_path):
+    net, optimizer = trained("adam")
+    maestro.truncate(net, ranks, optimizer)
+    torch.save((net, optimizer), tmp_path / "whole.pt")
+    loaded = torch.load(tmp_path / "whole.pt", weights_only=False)
+    for other, its_optimizer in (loaded, copy.deepcopy((net, optimizer))):
+        assert maestro.ranks(other) == maestro.ranks(net)
+        mine, its = copy.deepcopy((net, optimizer)), (other, its_optimizer)
+        for _ in range(3):
+            data = batch()
+            losses = [step(*pair, *data) for pair in (mine, its)]
+            assert torch.equal(*losses)
+        before = maestro.shrink(other, its_optimizer, 0.0)
+        assert maestro.truncate(other, before, its_optimizer) == maestro.ranks(net)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_distributed_checkpoint_of_other_ranks_is_refused_by_name(tmp_path):
+    checkpoint = pytest.importorskip("torch.distributed.checkpoint")
+    net, fresh = network(), network()
+    maestro.truncate(net, {"2": 3})
+    checkpoint.save(net.state_dict(), checkpoint_id=tmp_path, no_dist=True)
+    with pytest.raises(BaseException, match=r"Size mismatch .* for 2\.[UV]"):
+        checkpoint.load(fresh.state_dict(), checkpoint_id=tmp_path, no_dist=True)
+    maestro.truncate(fresh, maestro.ranks(net))
+    checkpoint.load(fresh.state_dict(), checkpoint_id=tmp_path, no_dist=True)
+    assert torch.equal(fresh[2].U, net[2].U)
 
 
 # state dicts

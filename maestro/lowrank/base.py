@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from .draws import lasting_columns, refuse_other_columns
-from .replacing import tagged
+from .watching import note_resized, refuse_old_wrapper
 
 # single-precision numbers in a vector register of the larger CPUs; a map to 6 channels
 # takes as long as one to 16
@@ -47,6 +47,7 @@ class LowRank(nn.Module):
         self.bias = None if bias is None else _parameter(bias)
         self.columns = None
         self.weight_was_read = False
+        self.register_buffer("rank_guard", self._new_guard(), persistent=False)
 
     @property
     def rank(self):
@@ -103,7 +104,9 @@ class LowRank(nn.Module):
 
         RuntimeError if a checkpointed run is done again after its draw (`draws`).
         """
-        refuse_other_columns(self)
+        if not torch.compiler.is_compiling():
+            refuse_other_columns(self)
+            refuse_old_wrapper()
         U, V, columns = self.U, self.V, self.columns
         if isinstance(columns, torch.Tensor):  # of one factor it is enough
             return (U * columns, V) if len(U) <= len(V) else (U, V * columns)
@@ -127,16 +130,27 @@ class LowRank(nn.Module):
         return product < positions * r_made * (m_made + n)
 
     def set_factors(self, U, V):
-        """Put new factors in place, keeping whether they are trained.
+        """Put other numbers in place, of any rank, in the same parameters.
 
-        Returns [(old parameter, new parameter), ...] for whoever holds the old ones.
+        Whoever holds these goes on training them. They have no gradients then.
         """
-        old = self.U, self.V
-        self.U, self.V = (
-            tagged(nn.Parameter(factor, requires_grad=before.requires_grad), before)
-            for factor, before in zip((U, V), old, strict=True)
-        )
-        return list(zip(old, (self.U, self.V), strict=True))
+        note_resized(self)
+        for factor, data in ((self.U, U), (self.V, V)):
+            factor.grad = None
+            # as long as a loss lives, autograd remembers the shape, unless the type
+            # changes
+            other = torch.float32 if data.dtype == torch.float64 else torch.float64
+            factor.data = data.new_empty(0, dtype=other)
+            factor.data = data.clone(memory_format=torch.contiguous_format)
+        self.rank_guard = self._new_guard()
+
+    def _new_guard(self):
+        """A buffer without elements, of a shape that no other rank's can be copied to.
+
+        So an average of weights of two ranks fails; from a single column it would be
+        taken for all columns.
+        """
+        return self.U.new_empty(self.rank + 2, 0)
 
     def __getstate__(self):
         """What a copy has; made while a draw is in force, it runs in full."""
@@ -164,8 +178,8 @@ class LowRank(nn.Module):
         if loaded == [(m, rank), (n, rank)]:
             self.columns = None if columns is None else int(columns)
             if rank != self.rank:
-                _reshape(self.U, (m, rank))
-                _reshape(self.V, (n, rank))
+                empty = self.U.data.new_empty
+                self.set_factors(empty(m, rank), empty(n, rank))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -192,15 +206,6 @@ def _parameter(tensor):
     """A parameter of its own with the numbers of ``tensor``, contiguous."""
     copy = tensor.detach().clone(memory_format=torch.contiguous_format)
     return nn.Parameter(copy)
-
-
-def _reshape(parameter, shape):
-    """Other storage for ``parameter``, without numbers; whoever holds it keeps it."""
-    data, parameter.grad = parameter.data, None
-    # as long as a loss lives, autograd remembers the shape, unless the type changes
-    other = torch.float32 if data.dtype == torch.float64 else torch.float64
-    parameter.data = data.new_empty(0, dtype=other)
-    parameter.data = data.new_empty(shape)
 
 
 def _in_a_forward_pass():

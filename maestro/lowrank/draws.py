@@ -48,7 +48,7 @@ def lasting_columns(layer):
 
 def refuse_other_columns(layer):
     """RuntimeError if ``layer`` runs again with other columns than the first time."""
-    if torch.compiler.is_compiling() or not _in_backward():
+    if not _in_backward():
         return
     asking = torch._C._current_autograd_node()
     if asking._sequence_nr() < _changed.get(layer, 0):

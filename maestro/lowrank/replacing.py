@@ -4,6 +4,8 @@ from functools import partial
 
 from torch import nn
 
+from .watching import note_replaced
+
 # what modules have of their own, and what nn.Linear, nn.Conv2d and low-rank layers add;
 # any other attribute is a user's
 DENSE = {
@@ -13,7 +15,7 @@ DENSE = {
     "transposed",
     "_reversed_padding_repeated_twice",
 }
-LOW_RANK = {"U", "V", "columns", "weight_was_read", "_pad"}
+LOW_RANK = {"U", "V", "columns", "weight_was_read", "rank_guard", "_pad"}
 
 
 def replace(net, new):
@@ -34,7 +36,10 @@ def replace(net, new):
         for name, child in parent._modules.items():
             if child in new:
                 parent._modules[name] = new[child]
-    return new.get(net, net)
+    net = new.get(net, net)
+    left = {id(p) for p in net.parameters()}
+    note_replaced(p for old in new for p in old.parameters() if id(p) not in left)
+    return net
 
 
 def of_user(layer, own=DENSE):
@@ -54,7 +59,8 @@ def _hand_over(old, new):
         if name.startswith(("_forward_", "_backward_", "_is_full_backward_")):
             setattr(new, name, value)  # not a copy: their handles still remove them
     vars(new).update(of_user(old, DENSE | LOW_RANK))
-    for name, buffer in old._buffers.items():
+    for name in old._buffers.keys() - LOW_RANK:
+        buffer = old._buffers[name]
         kept = name not in old._non_persistent_buffers_set
         new.register_buffer(name, buffer, persistent=kept)
     new.train(old.training)

@@ -2,27 +2,41 @@
 
 The authors' code masks them instead: masked columns stay in the weights, in the lasso
 and in the mask's next decision, and can come back. Here U, V, their gradients and the
-optimiser's state get smaller, and what is cut is gone.
+optimiser's state get smaller, and what is cut is gone. The parameters stay the same
+objects, so that whoever trains them goes on.
 """
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+
+from torch import nn
+from torch.optim import Optimizer
 
 from ..config import number
 from .factorize import low_rank_layers
 from .penalty import importance
+from .states import cut_state
+from .watching import settle, unsettled
 
 
 def shrink(net, optimizer=None, eps_ps=1e-7):
     """Cut each layer where its suffix importance falls to ``eps_ps`` or below.
 
-    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-18).
-    optimizer: the one that trains ``net``; its state is cut along (any whose state
-    has the parameters' shapes: SGD with momentum, Adam and their like).
+    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-18). Works as
+    `truncate` does, which see for what else must know of a cut.
 
-    Returns {name: r}. Raises ValueError, before anything is cut, if eps_ps is
-    negative, factors are not finite, or the optimiser does not hold them.
+    Args:
+        net: a factorised network, the one inside DistributedDataParallel.
+        optimizer: the one that trains ``net``, or several; None after training.
+        eps_ps: a number >= 0.
+    Returns:
+        {name: r} of all low-rank layers.
+    Raises:
+        ValueError: before anything is cut; as `truncate`, or factors are not finite.
     """
     number("eps_ps", eps_ps)
     kept = {}
-    for name, layer in low_rank_layers(net).items():
+    for name, layer in _layers(net).items():
         values = importance(layer)
         if not values.isfinite().all():
             raise ValueError(f"the factors of {name} are not finite: it has diverged")
@@ -33,58 +47,112 @@ def shrink(net, optimizer=None, eps_ps=1e-7):
 def truncate(net, ranks, optimizer=None):
     """Keep the first ``ranks[name]`` columns of each layer named; for good.
 
-    ranks: {name: r}, 0 <= r <= the layer's rank; layers not named keep theirs.
-    Returns {name: r} of all layers. Raises ValueError, before anything is cut, on an
-    unknown name, a rank out of range, or an optimiser that does not hold the factors.
+    The optimisers' state is cut along where it is made of numbers for each weight, each
+    row or each column (SGD, Adam, Muon, Adafactor and their like); what else belongs to
+    a factor that is cut starts anew (Shampoo, SOAP, LBFGS). An optimiser that is not
+    given here, but holds such state, is stopped at its next step.
+
+    A copy that averages the weights must be cut as well, by ``maestro.truncate(
+    average.module, maestro.ranks(net))``, and DistributedDataParallel must be wrapped
+    around the network again; both say so if they are forgotten.
+
+    Args:
+        net: a factorised network, the one inside DistributedDataParallel.
+        ranks: {name: r}, 0 <= r <= the layer's rank; layers not named keep theirs.
+        optimizer: the one that trains ``net``, or several; None after training.
+    Returns:
+        {name: r} of all low-rank layers.
+    Raises:
+        ValueError: before anything is cut. Nothing is low-rank, or wrapped or sharded;
+            an unknown name, a rank out of range; optimisers that do not hold all
+            factors, or are none.
     """
-    layers = low_rank_layers(net)
-    for name, rank in ranks.items():
-        if name not in layers:
-            raise ValueError(
-                f"no low-rank layer {name!r}; there are: {', '.join(layers) or 'none'}"
-            )
-        if rank != int(rank) or not 0 <= rank <= layers[name].rank:
-            raise ValueError(
-                f"rank {rank!r} for {name}: it takes 0 to {layers[name].rank}"
-            )
-    cut = {n: int(r) for n, r in ranks.items() if r < layers[n].rank}
-    if optimizer is not None:
-        _refuse_stranger(optimizer, [layers[name] for name in cut])
-    for name, rank in cut.items():
-        _cut(layers[name], rank, optimizer)
+    layers = _layers(net)
+    cut = _smaller(ranks, layers)
+    optimizers = _optimizers(optimizer)
+    if optimizers:
+        _refuse_strangers(optimizers, layers)
+    for layer, rank in cut.items():
+        _cut(layer, rank)
+    if optimizers:
+        had = unsettled(layers.values())
+        for one in optimizers if had else ():
+            cut_state(one, had)
+        settle(layers.values())
     return {name: layer.rank for name, layer in layers.items()}
 
 
-def _cut(layer, rank, optimizer):
-    grads = layer.U.grad, layer.V.grad
-    # new parameters, because autograd holds the old ones' shapes for as long as anyone
-    # holds the last loss
-    new = [factor.detach()[:, :rank].clone() for factor in (layer.U, layer.V)]
-    for (old, factor), grad in zip(layer.set_factors(*new), grads, strict=True):
-        if grad is not None:
-            factor.grad = grad[:, :rank].clone()
-        if optimizer is not None:
-            _hand_over(optimizer, old, factor)
+def _layers(net):
+    """The low-rank layers of ``net``; ValueError if it cannot be cut as it is."""
+    if isinstance(net, nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            "net is wrapped in DistributedDataParallel, which would go on with the old "
+            "factors: cut net.module, then wrap it again"
+        )
+    layers = low_rank_layers(net)
+    if not layers:
+        raise ValueError(
+            f"{type(net).__name__} has no low-rank layers to cut: factorize it, and "
+            "merge it last"
+        )
+    for name, layer in layers.items():
+        if hasattr(layer.U, "device_mesh"):
+            raise ValueError(f"the factors of {name} are sharded: cut, then shard")
+    return layers
 
 
-def _hand_over(optimizer, old, new):
-    """Let ``optimizer`` train ``new`` instead of ``old``, with the state cut along."""
-    for group in optimizer.param_groups:
-        group["params"] = [new if p is old else p for p in group["params"]]
-    state = optimizer.state.pop(old, {})
-    for key, value in state.items():
-        if getattr(value, "shape", None) == old.shape:
-            state[key] = value[:, : new.shape[1]].clone()
-    if state:
-        optimizer.state[new] = state
+def _smaller(ranks, layers):
+    """{layer: rank} of those layers that lose columns; ValueError, as `truncate`."""
+    if not isinstance(ranks, Mapping):
+        raise ValueError(f"ranks={ranks!r}: it takes {{layer name: rank}}")
+    for name, rank in ranks.items():
+        if name not in layers:
+            raise ValueError(
+                f"no low-rank layer {name!r}; there are: {', '.join(layers)}"
+            )
+        whole = isinstance(rank, Integral) and not isinstance(rank, bool)
+        if not whole or not 0 <= rank <= layers[name].rank:
+            raise ValueError(
+                f"rank {rank!r} for {name}: it takes 0 to {layers[name].rank}"
+            )
+    named = {layers[name]: int(rank) for name, rank in ranks.items()}
+    return {layer: rank for layer, rank in named.items() if rank < layer.rank}
 
 
-def _refuse_stranger(optimizer, layers):
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for layer in layers:
-        for factor in (layer.U, layer.V):
-            if factor.requires_grad and id(factor) not in held:
-                raise ValueError(
-                    "the optimiser does not hold the network's factors; make it after "
-                    "factorize, from net.parameters()"
-                )
+def _optimizers(given):
+    """The optimisers that were given: none, one or several; ValueError otherwise."""
+    if given is None or isinstance(given, Optimizer):
+        return [given] if given else []
+    several = list(given) if isinstance(given, Iterable) else [given]
+    for one in several:
+        if not isinstance(one, Optimizer):
+            raise ValueError(
+                f"optimizer is {type(one).__name__}: it takes a torch.optim.Optimizer, "
+                "or several in a list"
+            )
+    return several
+
+
+def _refuse_strangers(optimizers, layers):
+    """ValueError if these optimisers do not hold all factors that are trained."""
+    groups = [group for one in optimizers for group in one.param_groups]
+    held = {id(p) for group in groups for p in group["params"]}
+    missing = [
+        name
+        for name, layer in layers.items()
+        for factor in (layer.U, layer.V)
+        if factor.requires_grad and factor.numel() and id(factor) not in held
+    ]
+    if missing:
+        raise ValueError(
+            "the optimiser does not hold the network's factors (for example of "
+            f"{missing[0]!r}): make it after factorize, from net.parameters(); if "
+            "several train the network, give all of them in a list"
+        )
+
+
+def _cut(layer, rank):
+    factors = layer.U, layer.V
+    grads = [None if p.grad is None else p.grad[:, :rank].clone() for p in factors]
+    layer.set_factors(*(p.detach()[:, :rank] for p in factors))
+    layer.U.grad, layer.V.grad = grads
