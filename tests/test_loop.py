@@ -515,7 +515,6 @@ def test_a_run_that_diverges_ends_there_and_says_so(
     text = records.path_of(config.id).read_text()
     assert json.loads(text, parse_constant=refuse) == record
     assert records.read_all() == ({config.id: record}, {})
-    assert records.load()["status"].tolist() == ["diverged"]
 
 
 @pytest.mark.parametrize(("lr", "epochs"), [(1e15, 2), (1e25, 2), (1e38, 1)])

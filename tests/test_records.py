@@ -240,15 +240,10 @@ def test_files_that_are_no_json_are_named_and_the_others_still_read(
     good, bad = records.read_all(tmp_path)
     assert list(good) == [record["id"]]
     assert set(bad) == {f"{name}.json" for name in [*damaged, "folder"]}
-    with pytest.warns(UserWarning, match="left out") as caught:
-        frame = records.load(tmp_path)
-    assert list(frame["id"]) == [record["id"]]
-    assert len(caught) == len(bad)
 
 
 def test_a_missing_folder_holds_no_records(tmp_path):
     assert records.read_all(tmp_path / "none") == ({}, {})
-    assert records.load(tmp_path / "none").empty
 
 
 def test_a_damaged_record_is_as_none_to_find(record, path, tmp_path, digits_config):
@@ -284,15 +279,6 @@ def test_a_row_says_what_was_asked_what_came_and_where(record):
     }
     assert row.items() >= expected.items()
     assert not {"lr", *records.MEASURED} & row.keys()
-
-
-def test_load_gives_one_row_a_record(tmp_path, digits_config):
-    for method in ("dense", "maestro"):
-        records.save(made_up(digits_config(method)), tmp_path)
-    frame = records.load(tmp_path).set_index("method")
-    assert set(frame.index) == {"dense", "maestro"}
-    assert frame.loc["maestro", "lambda_gl"] == 3e-3
-    assert math.isnan(frame.loc["dense", "lambda_gl"])
 
 
 def test_the_recorded_runs_of_the_book_are_all_good():

@@ -3,7 +3,6 @@
 import sys
 
 import nbformat
-import pandas as pd
 import pytest
 
 from maestro.publish import notebooks, parameters, site
@@ -140,48 +139,3 @@ def test_another_jupyters_python3_is_not_used(small, monkeypatch, capfd):
     write("seed = 1", "import sys; print('it is', sys.executable)")
     notebooks.run("01_a")
     assert f"it is {sys.executable}" in capfd.readouterr().out
-
-
-def test_networks_page_shows_every_network_and_reason():
-    row = {"library": "timm", "layers": 3, "left_alone": {"tied": 2, "Embedding": 1}}
-    works = {"merge": "works", "export": "works"}
-    page = site.networks_page(
-        {
-            "versions": {"torch": "2"},
-            "uses": {"merge": "Plain layers.", "export": "A dynamic batch."},
-            "rows": [
-                row | {"network": "A", "uses": works},
-                row | {"network": "B", "uses": works | {"export": "dense fails"}},
-            ],
-        }
-    )
-    assert "| A | all of it | 3 | 2 × tied; 1 × Embedding |" in page
-    assert "| B | all but export (dense fails) | 3 |" in page
-    assert "- **export**: A dynamic batch." in page and page.count("## timm") == 1
-
-
-def test_the_book_shows_the_recorded_networks():
-    page = site.networks_page()
-    assert page.startswith("# Any network") and "transformers 5" in page
-
-
-def test_runs_page_shows_every_record():
-    empty = site.runs_page(pd.DataFrame())
-    assert "No runs recorded yet" in empty
-    run = {"id": "abc", "task": "mnist", "model": "lenet", "method": "maestro"}
-    run |= {
-        "lambda_gl": 8e-5,
-        "seed": 0,
-        "date": "2026-01-02",
-        "device": "CPU",
-        "wall_seconds": 90.0,
-    }
-    dense = run | {"id": "def", "method": "dense", "lambda_gl": float("nan")}
-    page = site.runs_page(pd.DataFrame([run, dense]))
-    assert "2 runs" in page
-    assert "| `abc` | lenet on mnist, maestro, λ = 8e-05, seed 0 | 2026-01-02 |" in page
-    assert "| `def` | lenet on mnist, dense, seed 0 | 2026-01-02 | CPU, t" in page
-
-
-def test_tables_escape_bars():
-    assert site.markdown_table(("a",), [("x|y",)]).endswith("| x\\|y |\n:::\n")

@@ -6,7 +6,6 @@ the one that is there. Only a site without a single warning takes its place, so 
 failed or interrupted build leaves the last good one as it was. No network is used.
 """
 
-import json
 import os
 import re
 import shutil
@@ -16,9 +15,8 @@ import time
 from pathlib import Path
 
 from ..paths import ROOT
-from ..results import records
 from ..system import cores, require_writable
-from . import notebooks, parameters
+from . import generated, notebooks
 
 PAGES = ("_config.yml", "_toc.yml", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -44,12 +42,12 @@ def build(jobs=2, root=ROOT):
     _restore(site)
     _copy_sources(Path(root), source)
     seconds = _run_notebooks(Path(root) / "notebooks", source / "notebooks", jobs)
-    generated = source / "book" / "generated"
-    generated.mkdir()
-    (generated / "parameters.md").write_text(parameter_tables(), "utf-8")
-    (generated / "seconds.md").write_text(seconds_table(seconds), "utf-8")
-    (source / "book" / "runs.md").write_text(runs_page(), "utf-8")
-    (source / "book" / "networks.md").write_text(networks_page(), "utf-8")
+    pages = source / "book" / "generated"
+    pages.mkdir()
+    (pages / "parameters.md").write_text(generated.parameter_tables(), "utf-8")
+    (pages / "seconds.md").write_text(generated.seconds_table(seconds), "utf-8")
+    (source / "book" / "runs.md").write_text(generated.runs_page(), "utf-8")
+    (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
     _swap(_make_site(source, work), site)
     index = (site / "index.html").resolve()
     print(
@@ -120,133 +118,6 @@ def _run_notebooks(folder, out, jobs):
         bar.close()
         notebooks.stop([process for process, _ in running.values()])
     return seconds
-
-
-# ---------------------------------------------------------------- generated pages
-
-
-def parameter_tables():
-    """Every parameter of every notebook as Markdown, one table per notebook."""
-    parts = []
-    rows = parameters.table()
-    for notebook in dict.fromkeys(row["notebook"] for row in rows):
-        mine = [row for row in rows if row["notebook"] == notebook]
-        cells = [
-            (f"`{r['name']}`", f"`{r['default']!r}`", r["values"], r["help"])
-            for r in mine
-        ]
-        table = markdown_table(("name", "default", "takes", "what it does"), cells)
-        link = f"[{notebook}](../notebooks/{notebook}.ipynb)"
-        parts.append(f"**{link}**\n\n{table}")
-    return "\n".join(parts) or "No notebook takes parameters yet.\n"
-
-
-def seconds_table(seconds):
-    """How long each notebook took in this build, as Markdown."""
-    cells = [
-        (f"[{name}](../notebooks/{name}.ipynb)", f"{seconds[name]:.0f} s")
-        for name in sorted(seconds)
-    ]
-    return markdown_table(("notebook", "wall time in this build"), cells)
-
-
-RUNS_HEAD = """# What ran, when, on what
-
-Every number of the experiments comes from one of the records below. Each run that
-ended left one small file in `data/runs/`. The build of the book makes this page from
-those files. The name of a run is a short hash of its configuration. A plus after a
-commit means that the package had changes that were not committed.
-
-"""
-
-
-def runs_page(frame=None):
-    """The page of all recorded runs, from ``records.load()``, as Markdown."""
-    frame = records.load() if frame is None else frame
-    if not len(frame):
-        return RUNS_HEAD + "No runs recorded yet.\n"
-    order = ("task", "model", "method", "lambda_gl", "seed", "id")
-    frame = frame.sort_values([name for name in order if name in frame])
-    rows = [_run_row(row) for row in frame.to_dict("records")]
-    hours = frame["wall_seconds"].sum() / 3600
-    total = f"{len(rows)} runs, {hours:.1f} hours of wall time in all.\n\n"
-    return (
-        RUNS_HEAD + total + markdown_table(tuple(rows[0]), [r.values() for r in rows])
-    )
-
-
-def _run_row(row):
-    """One record as {heading: text}; what a record lacks shows as a dash."""
-
-    def text(name, form="{}"):
-        value = row.get(name)
-        empty = value is None or value != value or value == ""
-        return "–" if empty else form.format(value)
-
-    what = [text("model") + " on " + text("task"), text("method")]
-    for name, form in (
-        ("lambda_gl", "λ = {:g}"),
-        ("eps_ps", "ε = {:g}"),
-        ("batch_size", "batch {:g}"),
-    ):
-        what.append(text(name, form))
-    if row.get("sampler", "pair") != "pair":
-        what.append(text("sampler", "sampler {}"))
-    what.append(text("seed", "seed {}"))
-    return {
-        "run": "`" + text("id") + "`",
-        "what": ", ".join(part for part in what if part != "–"),
-        "when": text("date"),
-        "on what": text("device") + ", torch " + text("torch"),
-        "commit": "`" + text("commit") + "`",
-        "took": text("wall_seconds", "{:.0f} s"),
-    }
-
-
-NETWORKS = ROOT / "data" / "bench" / "networks.json"
-NETWORKS_HEAD = """# Any network
-
-`maestro.factorize` takes any `nn.Module`. Here it is tried on networks of other
-libraries, each built small from its configuration with random weights.
-`tests/test_networks.py` repeats every trial, and `python benchmarks/networks.py` writes
-the record from which this page is made. With each network, everything is done that one
-does from the first step to deployment:
-
-"""
-
-
-def networks_page(table=None):
-    """The page of other libraries' networks, from their record, as Markdown."""
-    table = json.loads(NETWORKS.read_text("utf-8")) if table is None else table
-    versions = ", ".join(f"{name} {v}" for name, v in table["versions"].items())
-    parts = [
-        NETWORKS_HEAD,
-        *(f"- **{u}**: {what}" for u, what in table["uses"].items()),
-    ]
-    parts.append(f"\nTried with {versions}.\n")
-    for library in dict.fromkeys(row["library"] for row in table["rows"]):
-        rows = [_network_row(row) for row in table["rows"] if row["library"] == library]
-        head = ("network", "what works", "low-rank layers", "left as they are")
-        parts += [f"## {library}\n", markdown_table(head, rows)]
-    return "\n".join(parts)
-
-
-def _network_row(row):
-    refused = [f"{u} ({why})" for u, why in row["uses"].items() if why != "works"]
-    works = f"all but {', '.join(refused)}" if refused else "all of it"
-    left = "; ".join(f"{n} × {why}" for why, n in row["left_alone"].items())
-    return row["network"], works, row["layers"], left or "–"
-
-
-def markdown_table(head, rows):
-    """A MyST table that stacks its rows on a phone; bars inside cells are escaped."""
-
-    def line(cells):
-        escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
-        return "| " + " | ".join(escaped) + " |\n"
-
-    lines = line(head) + line(["---"] * len(head)) + "".join(map(line, rows))
-    return f":::{{table}}\n:class: stack\n\n{lines}:::\n"
 
 
 # ---------------------------------------------------------------- site

@@ -101,20 +101,6 @@ def find(configs, folder=None):
     return found
 
 
-def load(folder=None):
-    """All good records as a DataFrame, one row each; the damaged are warned about.
-
-    Columns: id, task, model, method, scale, seed, the method's options, epochs, the
-    final figures, the dense network's params and macs, and what the run ran on.
-    """
-    import pandas as pd
-
-    good, bad = read_all(folder)
-    for problem in bad.values():
-        warnings.warn(f"left out: {problem}", stacklevel=2)
-    return pd.DataFrame([row(record) for record in good.values()])
-
-
 def final_ranks(record):
     """{layer: r} at the end of a run."""
     return record["ranks"][-1][1]
