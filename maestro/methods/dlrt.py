@@ -116,11 +116,12 @@ def integrate(A, B, dA, dB, length):
 
 
 def _further(basis, matrix):
-    """An orthonormal basis of the directions of ``matrix`` outside of ``basis``."""
-    rest = matrix - basis @ (basis.t() @ matrix)
-    rest = rest - basis @ (basis.t() @ rest)  # once more, against rounding
-    room = min(rest.shape[1], basis.shape[0] - basis.shape[1])
-    return torch.linalg.qr(rest)[0][:, :room]
+    """An orthonormal basis of the directions of ``matrix`` outside of ``basis``.
+
+    Householder's decomposition of both together: orthonormal also where ``matrix`` has
+    no further direction.
+    """
+    return torch.linalg.qr(torch.cat([basis, matrix], 1))[0][:, basis.shape[1] :]
 
 
 def rank_within(sigma, theta):
