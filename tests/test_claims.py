@@ -248,11 +248,13 @@ def test_several_variants_of_one_weight_are_refused():
         claims.cheaper_counted(mixed)
 
 
-def test_a_report_has_a_paragraph_for_each_verdict():
-    text = claims.report(claims.of_training(DENSE | runs(0.0, (98.9, 98.95, 98.85))))
-    assert "  no accuracy is lost at λ = 0: holds: -0.15 points to dense" in text
-    assert "\n      " in text and max(map(len, text.splitlines())) <= 86
-    assert claims.report(claims.of_training({})) == f"  {NOT_RUN}"
+def test_a_report_lists_the_verdicts():
+    verdicts = claims.of_training(DENSE | runs(0.0, (98.9, 98.95, 98.85)))
+    lines = claims.report("paper", verdicts).splitlines()
+    assert lines[:2] == ["paper:", ""] and len(lines) == 2 + len(verdicts)
+    start = "- **no accuracy is lost at λ = 0**: holds: -0.15 points to dense"
+    assert lines[-1].startswith(start)
+    assert claims.report("paper", claims.of_training({})) == f"paper:\n\n- {NOT_RUN}"
 
 
 def test_missing_runs_are_not_judged():

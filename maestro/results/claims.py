@@ -11,7 +11,6 @@ each is the largest deviation over seeds that the paper's tables print, rounded 
 """
 
 from math import expm1, inf, log, nan
-from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -56,12 +55,12 @@ class Verdict(NamedTuple):
         )
 
 
-def report(verdicts):
-    """``verdicts`` as text, a paragraph each; one NOT_RUN where none has been run."""
-    if all(verdict.word == NOT_RUN for verdict in verdicts):
-        return f"  {NOT_RUN}"
-    indent = {"initial_indent": "  ", "subsequent_indent": "      "}
-    return "\n".join(fill(str(verdict), 86, **indent) for verdict in verdicts)
+def report(heading, verdicts):
+    """``verdicts`` as a Markdown list; one NOT_RUN where none of them has been run."""
+    lines = [f"- **{one.claim}**{str(one)[len(one.claim) :]}" for one in verdicts]
+    if all(one.word == NOT_RUN for one in verdicts):
+        lines = [f"- {NOT_RUN}"]
+    return "\n".join([f"{heading}:\n", *lines])
 
 
 class Measure(NamedTuple):
