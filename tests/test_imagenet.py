@@ -15,7 +15,8 @@ from maestro.config import Recipe, RunConfig
 from maestro.datasets import DataError
 from maestro.datasets.imagenet import FolderTask
 from maestro.datasets.torchvision_repair import import_torchvision
-from maestro.training.loop import Interrupted, Training
+from maestro.training.fit import Interrupted
+from maestro.training.loop import Training
 
 SIZES = {"train": (9, 4), "val": (3, 2)}  # pictures of each of two classes
 

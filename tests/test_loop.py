@@ -1,14 +1,12 @@
-"""One loop: it learns, it can be killed at any moment, and it ends when it must."""
+"""The loop learns, resumes from any step, and ends when a run diverges."""
 
 import itertools
 import json
-import math
-import multiprocessing
-import random
 from dataclasses import replace
 
 import pytest
 import torch
+from runs import METHODS, figures, run_to_the_end, same, state_after
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,109 +15,13 @@ from maestro.config import Recipe, RunConfig
 from maestro.lowrank import expected_columns
 from maestro.models import MODELS
 from maestro.results import records
-from maestro.training import checkpoints, energy, loop
-from maestro.training.loop import Interrupted, Training, fit
+from maestro.training import energy, loop
+from maestro.training.fit import Interrupted, fit
+from maestro.training.loop import Training
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # there it promises every bit
+pytestmark = pytest.mark.usefixtures("one_thread")  # a resumed run is then exact
 
-METHODS = {
-    "dense": {"method": "dense"},
-    "pair": {"method": "maestro", "sampler": "pair"},
-    "shuffled": {"method": "maestro", "sampler": "shuffled"},
-    "masked": {"method": "masked", "sampler": "pair"},
-    "pufferfish": {"method": "pufferfish", "warm_up": 1, "skip": ["fc3"]},
-}
-
-
-def figures(record):
-    """What of a record must not depend on when and how often it was interrupted."""
-    history = record["history"].items()
-    history = {k: v for k, v in history if k not in records.MEASURED}
-    return {k: v for k, v in record.items() if k not in ("history", "ran_on")} | history
-
-
-def same(weights, others):
-    return weights.keys() == others.keys() and all(
-        torch.equal(weights[name], others[name]) for name in weights
-    )
-
-
-def saved_weights(config):
-    path = checkpoints.weights_path(config)
-    return torch.load(path, weights_only=True)["model"]
-
-
-def run_to_the_end(state):
-    while not state.finished:
-        state.run_epoch()
-    return state
-
-
-def state_after(config, task, steps):
-    """The state of a run after so many steps; as read back from a file."""
-    taken = []
-
-    def after_step(state):
-        nonlocal steps
-        steps -= 1
-        if steps == 0:
-            taken.append(state.state_dict())
-            raise Interrupted
-
-    run = Training(config, task=task)
-    with pytest.raises(Interrupted):
-        while not run.finished:
-            run.run_epoch(after_step)
-    return taken[0]
-
-
-# ---------------------------------------------------------------- killed and resumed
-
-
-def train_and_tell(config, cache, runs, steps):
-    """In a child: train, with a checkpoint after each step, which ``steps`` hears."""
-    torch.set_num_threads(1)
-    loop.CHECKPOINT_SECONDS = -1
-    checkpoints.CACHE = cache
-    fit(config, stop=lambda: steps.send_bytes(b"."), folder=runs)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """What starts a process quickly: forks of one that has everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sklearn.datasets", "torch._dynamo", __name__])
-    return context
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_killed_run_ends_in_the_same_record(
-    name, processes, digits, digits_config, folders
-):
-    config = digits_config(**METHODS[name])
-    straight = fit(config, task=digits, folder=folders.runs / "straight")
-    weights = saved_weights(config)
-    # it shrank on the way: two columns after the first epoch, 10 after the second, 27
-    # after the third, of any seed, give or take three
-    changes = {"dense": 0, "pufferfish": 1}.get(name, 2)
-    assert len(straight["ranks"]) > changes
-    steps = random.SystemRandom().randrange(1, 36)
-    heard, steps_done = processes.Pipe(duplex=False)
-    where = folders.cache, folders.runs
-    child = processes.Process(target=train_and_tell, args=(config, *where, steps_done))
-    child.start()
-    steps_done.close()  # the child has its own; if it fails, `recv_bytes` raises
-    try:
-        for _ in range(steps):
-            assert heard.recv_bytes() == b"."
-    finally:
-        child.kill()  # SIGKILL, while it trains on or writes
-        child.join()
-    again = fit(config, task=digits)
-    assert figures(again) == figures(straight), f"killed after {steps} steps"
-    assert same(saved_weights(config), weights), f"killed after {steps} steps"
-    assert records.read_all()[0] == {config.id: again}
-    assert list(folders.checkpoints.glob(f"{config.id}.pt")) == []
+# ---------------------------------------------------------------- resumed
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -196,130 +98,11 @@ def test_the_training_loss_is_the_mean_over_all_examples(few_digits, digits_conf
     assert run.history.lines[0]["train_loss"] == pytest.approx(loss, rel=1e-12)
 
 
-def garbage(path):
-    path.write_bytes(b"garbage" * 100)
-
-
-def cut_off(path):
-    path.write_bytes(path.read_bytes()[:-5000])
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def not_a_state(path):
-    torch.save([1, 2, 3], path)
-
-
-def without(key):
-    def damage(path):
-        state = torch.load(path, weights_only=True)
-        del state[key]
-        torch.save(state, path)
-
-    return damage
-
-
-def of_another_run(path):
-    state = torch.load(path, weights_only=True)
-    state["config"]["seed"] += 1
-    torch.save(state, path)
-
-
-DAMAGE = {
-    "garbage": garbage,
-    "cut off": cut_off,
-    "empty": empty,
-    "not a state": not_a_state,
-    "no generators": without("generators"),
-    "no history": without("history"),  # noticed when the model is loaded already
-    "of another run": of_another_run,
-}
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_checkpoint_stops_nothing(
-    name, few_digits, digits_config, folders, capsys, monkeypatch
-):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", math.inf)
-    config = digits_config(epochs=2, batch_size=32)
-    straight = run_to_the_end(Training(config, task=few_digits)).record()
-    path = checkpoints.checkpoint_path(config)
-    checkpoints.save_state(state_after(config, few_digits, 7), path)
-    DAMAGE[name](path)
-    there = []
-    record = fit(config, task=few_digits, report=lambda _: there.append(path.exists()))
-    assert figures(record) == figures(straight)
-    assert there == [False, False]
-    told = capsys.readouterr().err
-    assert told.startswith(f"{path}: not usable (") and told.count("\n") == 1
-
-
 def test_a_checkpoint_of_another_run_is_refused(few_digits, digits_config):
     state = state_after(digits_config(), few_digits, 1)
     other = Training(digits_config(seed=1), task=few_digits)
     with pytest.raises(ValueError, match="another configuration"):
         other.load_state_dict(state)
-
-
-def test_stop_writes_the_checkpoint_and_the_run_goes_on(
-    few_digits, digits_config, folders
-):
-    config = digits_config(epochs=2, batch_size=32)
-    straight = run_to_the_end(Training(config, task=few_digits)).record()
-    asked = []
-
-    def stop():
-        asked.append(True)
-        return len(asked) == 7
-
-    with pytest.raises(Interrupted):
-        fit(config, task=few_digits, stop=stop)
-    assert records.read_all() == ({}, {})
-    path = checkpoints.checkpoint_path(config)
-    run = loop.resume(Training(config, task=few_digits), path)
-    assert (run.epoch, run.step) == (1, 2)
-    seen = []
-    record = fit(config, task=few_digits, report=lambda t: seen.append(t.epoch))
-    assert seen == [2]
-    assert figures(record) == figures(straight)
-
-
-def test_a_finished_run_leaves_its_record_and_weights_only(
-    few_digits, digits_config, folders, monkeypatch
-):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    config, seen = digits_config(epochs=2, batch_size=32), []
-
-    def report(run):
-        path = checkpoints.checkpoint_path(config)
-        state = torch.load(path, weights_only=True)
-        seen.append((run.epoch, state["epoch"], state["step"]))
-
-    record = fit(config, task=few_digits, report=report)
-    assert seen == [(1, 0, 5), (2, 1, 5)]
-    files = [p.relative_to(folders.cache.parent) for p in folders.cache.rglob("*.*")]
-    assert [str(p) for p in files] == [f"cache/weights/{config.id}.pt"]
-    assert records.read(records.path_of(config.id)) == record
-    model = Training(config, task=few_digits).model
-    model.load_state_dict(saved_weights(config))
-    assert few_digits.evaluate(model.eval()).items() <= record["final"].items()
-
-
-def test_a_full_disk_at_the_end_keeps_the_checkpoint(
-    few_digits, digits_config, folders, monkeypatch
-):
-    def full(record, folder):
-        raise OSError(28, "No space left on device")
-
-    config = digits_config(epochs=1, batch_size=32)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(records, "save", full)
-        fit(config, task=few_digits)
-    assert checkpoints.checkpoint_path(config).is_file()
-    assert fit(config, task=few_digits)["status"] == "finished"
 
 
 # ---------------------------------------------------------------- learning
@@ -604,34 +387,6 @@ def test_options_that_are_missing_are_named(digits_config):
     message = "maestro also takes eps_ps, sampler, skip; methods.resolve"
     with pytest.raises(ValueError, match=message):
         Training(config)
-
-
-def test_writing_a_checkpoint_is_neither_training_nor_evaluation(
-    few_digits, digits_config, folders, monkeypatch
-):
-    """On a clock that stands still but for what is named here."""
-    now = [0.0]
-
-    def taking(seconds, call):
-        def timed(*args):
-            now[0] += seconds
-            return call(*args)
-
-        return timed
-
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # one after each step
-    monkeypatch.setattr(loop, "save_state", taking(1000, loop.save_state))
-    monkeypatch.setattr(Training, "_train_step", taking(2, Training._train_step))
-    monkeypatch.setattr(Training, "_end_epoch", taking(0.5, Training._end_epoch))
-    monkeypatch.setattr(Training, "evaluate", taking(30, Training.evaluate))
-    config = digits_config(epochs=2, batch_size=50)
-    record = fit(config, task=few_digits)  # three steps an epoch
-    assert record["history"]["seconds"] == [6.5, 6.5]
-    assert record["history"]["evaluation_seconds"] == [30, 30]
-    assert record["ran_on"]["wall_seconds"] == 2 * 36.5
-    assert records.epoch_seconds(record["history"]) == [36.5, 36.5]
-    assert not set(records.MEASURED) & record["final"].keys()
 
 
 def test_a_resumed_run_counts_all_seconds_of_its_epoch(few_digits, digits_config):

@@ -42,7 +42,7 @@ def wrong(capsys, monkeypatch):
 @pytest.fixture
 def recorded(few_digits, digits_config, folders):
     """A run that has its record."""
-    from maestro.training.loop import fit
+    from maestro.training.fit import fit
 
     config = digits_config(epochs=1, batch_size=150)
     return fit(config, task=few_digits)

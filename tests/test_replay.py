@@ -15,7 +15,7 @@ from maestro import methods
 from maestro.config import Recipe, RunConfig
 from maestro.lowrank import Masks, RankSampler, low_rank_layers
 from maestro.results import records
-from maestro.training import loop
+from maestro.training import fit, loop
 from maestro.training.replay import TRIES, CudaRecorder, Replay, copied
 
 # ------------------------------------------------------------------------- the masks
@@ -240,8 +240,8 @@ def test_fit_replays_on_a_gpu_unless_told_not_to(
         given.extend(type(arg) for arg in args if isinstance(arg, CudaRecorder))
         raise InterruptedError
 
-    monkeypatch.setattr(loop, "pick_device", torch.device)
-    monkeypatch.setattr(loop, "Training", make)
+    monkeypatch.setattr(fit, "pick_device", torch.device)
+    monkeypatch.setattr(fit, "Training", make)
     with pytest.raises(InterruptedError):
-        loop.fit(digits_config(), "cuda", few_digits, eager=eager)
+        fit.fit(digits_config(), "cuda", few_digits, eager=eager)
     assert given == ([] if eager else [CudaRecorder])

@@ -16,7 +16,8 @@ from maestro.datasets.images import six_views
 from maestro.deploy import studies
 from maestro.results import records
 from maestro.training.checkpoints import weights_path
-from maestro.training.loop import Training, fit
+from maestro.training.fit import fit
+from maestro.training.loop import Training
 from maestro.training.machine import made
 
 

@@ -21,7 +21,8 @@ from maestro.datasets.corpus import END, PAD, SPECIALS, START, UNKNOWN
 from maestro.models import MODELS, transformer
 from maestro.paths import data_folder
 from maestro.results import records
-from maestro.training.loop import Interrupted, Training, fit
+from maestro.training.fit import Interrupted, fit
+from maestro.training.loop import Training
 
 needs_spacy = pytest.mark.skipif(
     importlib.util.find_spec("spacy") is None,

@@ -28,7 +28,7 @@ from ..training.checkpoints import (
     weights_path,
 )
 from ..training.distributed import ALONE
-from ..training.loop import Interrupted, fit
+from ..training.fit import Interrupted, fit
 from .progress import describe, result
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

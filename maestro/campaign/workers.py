@@ -21,7 +21,7 @@ from ..results import records
 from ..system import cores, require_writable
 from ..training.checkpoints import checkpoint_path, weights_path
 from ..training.distributed import ALONE
-from ..training.loop import Interrupted
+from ..training.fit import Interrupted
 from ..training.machine import check_precision, pick_device
 from .process import SIGNALS, Worker, over, train
 from .progress import Pace, bar, describe, result
@@ -202,7 +202,7 @@ def _signals_noted():
 def _run_together(todo, device, folder, progress, deadline, how):
     """Train ``todo`` here, one after another, each in all processes of the group."""
     group = how["group"]
-    pace, waiting = Pace(device, folder, group.world), list(todo)
+    pace, waiting = Pace(device, folder, group.processes), list(todo)
     shown = progress and group.main
     with _signals_noted() as signals, bar(todo, shown) as shown_bar:
 

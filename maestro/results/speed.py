@@ -1,9 +1,9 @@
-"""Time as it was measured: what benchmarks/bench.py wrote, and the targets for it.
+"""Measured time: the tables of benchmarks/bench.py's files, and their targets.
 
-One file in data/bench/ for each kind of device, cpu.json and cuda.json. Rows of a
-network are its dense form, LoD at shares of the full ranks, and beside each of these
-the dense network that is narrow enough to have as many multiply-accumulates (MACs); all
-of them for each batch that was trained with.
+data/bench/ has one file for each kind of device, cpu.json and cuda.json. A network's
+rows are its dense form, LoD at several shares of the full ranks and, for each share, a
+narrow dense network with as many multiply-accumulates (MACs). Each row is measured at
+each batch size.
 """
 
 import itertools
@@ -24,27 +24,35 @@ NAMES = {
 }
 KINDS = {"dense": "dense", "lod": "LoD", "narrow": "narrow, dense"}
 SHARES = {1.0: "all ranks", 0.5: "half", 0.25: "a quarter", 0.1: "a tenth"}
-# of ResNet-18: a step at these shares of the ranks, and its memory, ratios to dense
+# ResNet-18's step time at these shares of the ranks, as a ratio to dense
 STEP_BOUNDS = {
     "cpu": {1.0: 1.12, 0.25: 0.45, 0.1: 0.33},
     "cuda": {1.0: 1.10, 0.25: 0.60, 0.1: 0.40},
 }
-MEMORY_BOUND = 1.15  # at all ranks, on a GPU
+MEMORY_BOUND = 1.15  # ResNet-18's, at all ranks, on a GPU; ratio to dense
 IMAGES_BOUND = 40_000  # a second, dense, on a GPU, at the larger batch
 TRAINING_BOUNDS = {16e-6: 0.85, 64e-6: 0.50}  # seconds, ratio to dense, on a GPU
 INFERENCE_BOUND = 1.15  # times the ratio of MACs
-SECONDS_BOUND, DIFFERENCE_BOUND = 1.0, 1e-6  # of factorising ResNet-18
-WASTE_BOUND = 0.05  # of a layer's time, by the way that was not the faster one
+SECONDS_BOUND, DIFFERENCE_BOUND = 1.0, 1e-6  # to factorise ResNet-18; relative
+WASTE_BOUND = 0.05  # a slower way costs a layer at most this share of its time
 BOOK = "by the book"
-# by which records are held against each other, and what they are called
+# the figures of a record that are compared, and their column titles
 SAME = {"test_accuracy": "accuracy (%)", "total_rank": "total rank"}
 FORMS = ("inference", "folded")  # merged, and with batch norm folded into convolutions
 
 
 def load(device, folder=FOLDER):
-    """What was measured on "cpu" or "cuda"; None if nothing was.
+    """The measurement of one device.
 
-    Raises ValueError, naming the file, if it is damaged.
+    Args:
+        device: "cpu" or "cuda".
+        folder: the folder of the measurements' files.
+
+    Returns:
+        A dict as benchmarks/bench.py writes it; None if there is no file.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     path = folder / f"{device}.json"
     if not path.is_file():
@@ -58,7 +66,7 @@ def load(device, folder=FOLDER):
 
 
 def ran_on(measurement):
-    """'CPU, 2 threads, float32, PyTorch 2.13.0', or that there is no measurement."""
+    """The device in words, 'CPU, 2 threads, float32, PyTorch 2.13.0'."""
     if measurement is None:
         return "not measured yet"
     ran = measurement["ran_on"]
@@ -67,18 +75,19 @@ def ran_on(measurement):
 
 
 def rows(measurement):
-    """DataFrame of all networks' rows; what is not in ms or bytes is a ratio to dense.
+    """All networks' rows as a DataFrame, as ratios to the dense network.
 
-    model, batch, kind, share, width; macs (as shipped), made (the same with the outputs
-    of each map in whole registers), work (MACs of a training step's forward pass),
-    params, memory; step with its quartiles, and launched, the
-    same not replayed, on GPUs; inference_1 and _64, folded_1 and _64 where there is
-    batch norm, beside the first batch only.
+    Columns: model, batch, kind, share, width; macs (of the merged network), made (MACs
+    with each layer's outputs rounded up to whole registers), work (MACs of a training
+    step's forward pass), params, memory; step and its quartiles step_low and step_high,
+    step_ms (in ms), and launched (a step that is not replayed, on a GPU). The rows of
+    the first batch size also have inference_1 and inference_64 and, with batch norm,
+    folded_1 and folded_64.
     """
-    found = []
-    for model, told in measurement["models"].items():
-        dense = {row["batch"]: row for row in told["rows"] if row["kind"] == "dense"}
-        for row in told["rows"]:
+    lines = []
+    for model, network in measurement["models"].items():
+        dense = {row["batch"]: row for row in network["rows"] if row["kind"] == "dense"}
+        for row in network["rows"]:
             base = dense[row["batch"]]
             line = {"model": model, "width": None} | {
                 key: row[key]
@@ -94,18 +103,20 @@ def rows(measurement):
             )
             line["made"] = row.get("made", nan) / base.get("made", nan)
             for form, size in itertools.product(FORMS, (1, 64)):
-                took = row.get(f"{form} {size}", {})
-                line[f"{form}_{size}"] = took.get("ratio", nan)
-            found.append(line)
-    return pd.DataFrame(found)
+                timing = row.get(f"{form} {size}", {})
+                line[f"{form}_{size}"] = timing.get("ratio", nan)
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def same(measurement):
-    """LeNet's records by each way of training, beside those by the book.
+    """LeNet's figures by each way of training, compared with those by the book.
 
-    measurement: what benchmarks/same.py wrote. One row a way and lambda_gl; means over
-    seeds. "off" is the difference from the book's mean in standard errors of it, from
-    the deviation between seeds, one for all lambda_gl and ways together.
+    One row for each way and lambda_gl, means over seeds. A column "off" is the
+    difference from the mean by the book, in standard errors. The standard error comes
+    from one deviation between seeds, pooled over all lambda_gl and ways.
+
+    measurement: a dict as benchmarks/same.py writes it.
     """
     runs = pd.DataFrame(measurement["runs"])
     ways = [BOOK, *sorted(set(runs.way) - {BOOK})]
@@ -122,16 +133,16 @@ def same(measurement):
 
 
 def batches(measurement, model):
-    """The sizes of batch that a network was trained with, the first one first."""
+    """The batch sizes that a network was measured at, in their order."""
     sizes = [row["batch"] for row in measurement["models"][model]["rows"]]
     return list(dict.fromkeys(sizes))
 
 
 def training_table(measurement, model, batch):
-    """A step of one network's rows at one size of batch, for the reader."""
-    some = rows(measurement).query("model == @model and batch == @batch")
-    if some.launched.isna().all():  # else the dense one's says what a recording saves
-        some = some[some.kind != "dense"]
+    """One network's training steps at one batch size, as text."""
+    steps = rows(measurement).query("model == @model and batch == @batch")
+    if steps.launched.isna().all():  # with it, the dense row shows what replaying saves
+        steps = steps[steps.kind != "dense"]
     shown = {
         "time": "step",
         "launched": "launched",
@@ -139,12 +150,12 @@ def training_table(measurement, model, batch):
         "MACs": "macs",
         "memory": "memory",
     }
-    return _named(some, shown)
+    return _named(steps, shown)
 
 
 def inference_table(measurement, model):
-    """Inference of one network's rows, merged, for the reader."""
-    some = rows(measurement).query("model == @model and kind != 'dense'")
+    """One network's inference, merged, as text."""
+    merged = rows(measurement).query("model == @model and kind != 'dense'")
     shown = {
         "batch 1": "inference_1",
         "batch 64": "inference_64",
@@ -153,18 +164,18 @@ def inference_table(measurement, model):
         "MACs": "macs",
         "in sixteens": "made",
     }
-    return _named(some[some.inference_1.notna()], shown)
+    return _named(merged[merged.inference_1.notna()], shown)
 
 
-def _named(some, shown):
-    """``some`` rows as text: those columns of ``shown`` that say something."""
-    names = [_name(row.kind, row.share, row.width) for row in some.itertuples()]
-    told = {
-        title: [f"{ratio:.2f}" for ratio in some[key]]
+def _named(lines, shown):
+    """``lines`` of `rows` as text, without the columns of ``shown`` that are empty."""
+    names = [_name(line.kind, line.share, line.width) for line in lines.itertuples()]
+    columns = {
+        title: [f"{ratio:.2f}" for ratio in lines[key]]
         for title, key in shown.items()
-        if some[key].notna().any()
+        if lines[key].notna().any()
     }
-    return pd.DataFrame(told, pd.Index(names))
+    return pd.DataFrame(columns, pd.Index(names))
 
 
 def _name(kind, share, width):
@@ -176,104 +187,123 @@ def _name(kind, share, width):
 
 
 def step_targets(measurement):
-    """What ResNet-18's training and factorising should take, and whether they do."""
-    some = rows(measurement).query("model == 'resnet18'")
+    """The targets of training and factorising ResNet-18, and whether they are met."""
+    steps = rows(measurement).query("model == 'resnet18'")
     on_gpu = measurement["ran_on"]["device"] != "CPU"
-    found = []
-    for batch, these in some.groupby("batch"):
-        lod = these[these.kind == "lod"].set_index("share")
+    targets = []
+    for batch, at_batch in steps.groupby("batch"):
+        lod = at_batch[at_batch.kind == "lod"].set_index("share")
         for share, bound in STEP_BOUNDS["cuda" if on_gpu else "cpu"].items():
             name = f"step at {SHARES[share]}, batch {batch}"
-            found.append((name, bound, lod.step[share]))
+            targets.append((name, bound, lod.step[share]))
         if on_gpu:
             name = f"memory at all ranks, batch {batch}"
-            found.append((name, MEMORY_BOUND, lod.memory[1.0]))
-    went = measurement["models"]["resnet18"]["factorised"]
-    found.append(("factorising, seconds", SECONDS_BOUND, went["seconds"]))
-    found.append(("function moved by it", DIFFERENCE_BOUND, went["factors"]))
-    return _judged(found)
+            targets.append((name, MEMORY_BOUND, lod.memory[1.0]))
+    factorised = measurement["models"]["resnet18"]["factorised"]
+    targets += [
+        ("factorising, seconds", SECONDS_BOUND, factorised["seconds"]),
+        ("function moved by it", DIFFERENCE_BOUND, factorised["factors"]),
+    ]
+    return _judged(targets)
 
 
 def as_text(targets):
-    """`step_targets` for the reader: three digits, so that no bound is rounded."""
+    """`step_targets` as text, with three digits, so that no bound is rounded."""
     return targets.map(
         lambda value: f"{value:.3g}" if isinstance(value, float) else value
     )
 
 
 def images_a_second(measurement, model="resnet18"):
-    """{batch: examples a second} of dense training steps."""
+    """The speed of dense training: {batch size: examples a second}."""
     dense = rows(measurement).query("model == @model and kind == 'dense'")
     return {row.batch: 1000 * row.batch / row.step_ms for row in dense.itertuples()}
 
 
 def inference_targets(measurement, form="inference"):
-    """Merged networks: ratio of latency over ratio of MACs, and whether it is small.
+    """The targets of merged networks, and whether they are met.
+
+    A target bounds the ratio of latency to dense, divided by the ratio of MACs.
 
     form: one of FORMS.
     """
-    found = []
+    targets = []
     for row in rows(measurement).query("kind == 'lod'").to_dict("records"):
         for batch in (1, 64):
             ratio = row[f"{form}_{batch}"]
             if not isnan(ratio):
                 name = f"{NAMES[row['model']]}, {SHARES[row['share']]}, batch {batch}"
-                found.append((name, INFERENCE_BOUND, ratio / row["macs"]))
-    return _judged(found)
+                targets.append((name, INFERENCE_BOUND, ratio / row["macs"]))
+    return _judged(targets)
 
 
 def over(measurement, form, by):
-    """Ratio of latency over that of ``by``, of low-rank networks and narrow ones.
+    """The ratio of latency divided by the ratio of MACs, low-rank and narrow networks.
 
-    form: one of FORMS; by: "macs" or "made". One row a network and share, one column a
-    batch and kind, as text; 1.00 is time that falls as ``by`` does.
+    At 1.00 the latency falls in proportion to the MACs.
+
+    Args:
+        measurement: of `load`.
+        form: one of FORMS.
+        by: the count of MACs, "macs" or "made" of `rows`.
+
+    Returns:
+        Text: one row for each network and share, one column for each batch size and
+        kind.
     """
-    some = rows(measurement).query("kind != 'dense' and share < 1").copy()
-    some = some[some[f"{form}_1"].notna()]
+    smaller = rows(measurement).query("kind != 'dense' and share < 1").copy()
+    smaller = smaller[smaller[f"{form}_1"].notna()]
     for size in (1, 64):
-        some[f"batch {size}"] = some[f"{form}_{size}"] / some[by]
-    return _by_kind(some, ["batch 1", "batch 64"])
+        smaller[f"batch {size}"] = smaller[f"{form}_{size}"] / smaller[by]
+    return _by_kind(smaller, ["batch 1", "batch 64"])
 
 
 def steps_over_macs(measurement):
-    """A training step's time over its MACs, both of dense, as `over`: text; and counts.
+    """The ratio of a training step's time divided by its ratio of MACs, and counts.
 
-    The counts are {kind: (cases above the MACs, cases below, all cases)}. A case is
-    above if its lower quartile is, and below if its upper quartile is. At the largest
-    batch, of the networks that have narrow ones beside them.
+    At the largest batch size, for the networks that have narrow dense networks.
+
+    Returns:
+        (table, counts). The table is text, as in `over`. The counts are {kind: (cases
+        above the MACs, cases below, all cases)}: a case is above if its lower quartile
+        is, and below if its upper quartile is.
     """
-    some = rows(measurement)
-    largest = some.groupby("model").batch.transform("max")
-    some = some[(some.batch == largest) & (some.share < 1)].copy()
-    some = some[some.model.isin(some[some.kind == "narrow"].model)]
-    some["time / MACs"] = some.step / some.macs
+    steps = rows(measurement)
+    largest = steps.groupby("model").batch.transform("max")
+    steps = steps[(steps.batch == largest) & (steps.share < 1)].copy()
+    steps = steps[steps.model.isin(steps[steps.kind == "narrow"].model)]
+    steps["time / MACs"] = steps.step / steps.macs
     counts = {
         KINDS[kind]: (
-            int((these.step_low > these.macs).sum()),
-            int((these.step_high < these.macs).sum()),
-            len(these),
+            int((cases.step_low > cases.macs).sum()),
+            int((cases.step_high < cases.macs).sum()),
+            len(cases),
         )
-        for kind, these in some.groupby("kind")
+        for kind, cases in steps.groupby("kind")
     }
-    return _by_kind(some, ["time / MACs"]), counts
+    return _by_kind(steps, ["time / MACs"]), counts
 
 
-def _by_kind(some, columns):
-    """``columns`` as text: one row a network and share, the kinds side by side."""
-    some["kind"], some["ranks"] = some.kind.map(KINDS), some.share.map(SHARES)
-    some["network"] = some.model.map(NAMES)
-    table = some.pivot_table(columns, ["network", "ranks"], "kind", sort=False)
+def _by_kind(lines, columns):
+    """``columns`` as text: one row for each network and share, the kinds in columns."""
+    lines["kind"], lines["ranks"] = lines.kind.map(KINDS), lines.share.map(SHARES)
+    lines["network"] = lines.model.map(NAMES)
+    table = lines.pivot_table(columns, ["network", "ranks"], "kind", sort=False)
     return table.map(lambda value: "" if isnan(value) else f"{value:.2f}")
 
 
-def _judged(found):
-    told = pd.DataFrame(found, columns=["what", "at most", "measured"])
-    told["met"] = told["measured"] <= told["at most"]
-    return told.set_index("what")
+def _judged(targets):
+    """DataFrame of ``targets``, (name, bound, measured), with a column "met"."""
+    table = pd.DataFrame(targets, columns=["what", "at most", "measured"])
+    table["met"] = table["measured"] <= table["at most"]
+    return table.set_index("what")
 
 
 def parts(measurement, model):
-    """ms of a training step by what it works on, one column a network; first batch."""
+    """Milliseconds of a training step by kind of work, at the first batch size.
+
+    One row for each kind of work, one column for the dense network and each share.
+    """
     columns, first = {}, batches(measurement, model)[0]
     for row in measurement["models"][model]["rows"]:
         if row["kind"] == "narrow" or row["batch"] != first:
@@ -284,30 +314,34 @@ def parts(measurement, model):
 
 
 def lassos(measurement):
-    """The lasso's part of a step at all ranks, of the dense step: a row a network."""
-    found = {}
-    for model, told in measurement["models"].items():
-        dense = told["rows"][0]["step"]["ms"]
-        found[NAMES[model]] = {way: ms / dense for way, ms in told["lasso"].items()}
-    return pd.DataFrame(found).T
+    """The time of the lasso at all ranks, as a share of the dense step.
+
+    One row for each network, one column for each implementation.
+    """
+    shares = {}
+    for model, network in measurement["models"].items():
+        dense = network["rows"][0]["step"]["ms"]
+        shares[NAMES[model]] = {way: ms / dense for way, ms in network["lasso"].items()}
+    return pd.DataFrame(shares).T
 
 
 def ways(measurement):
-    """How the cost model did against the clock: one row a network.
+    """The choice between one product and two, judged by the clock.
 
-    cases: layers of different shapes, at several ranks each. A case is wrong where the
-    way that it takes is slower by more than WASTE_BOUND. waste: the time of all cases
-    over that of the faster way in each, less one.
+    One row for each network. Columns: cases (layers of different shapes, each at
+    several ranks), product taken (cases computed as one product), wrong (cases whose
+    choice is slower by more than WASTE_BOUND), waste (how much longer all cases take
+    than with the faster choice in each, as a share).
     """
-    found = {}
-    for model, told in measurement["models"].items():
-        cases = pd.DataFrame(told["ways"])
+    networks = {}
+    for model, network in measurement["models"].items():
+        cases = pd.DataFrame(network["ways"])
         taken = cases.product_ms.where(cases["product"], cases.two_ms)
         best = cases[["product_ms", "two_ms"]].min(axis=1)
-        found[NAMES[model]] = {
+        networks[NAMES[model]] = {
             "cases": len(cases),
             "product taken": int(cases["product"].sum()),
             "wrong": int((taken > (1 + WASTE_BOUND) * best).sum()),
             "waste": taken.sum() / best.sum() - 1,
         }
-    return pd.DataFrame(found).T
+    return pd.DataFrame(networks).T

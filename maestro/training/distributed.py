@@ -1,19 +1,20 @@
-"""One training on all processes that torchrun started, data-parallel.
+"""Data-parallel training on all processes that torchrun started.
 
-Every process holds the whole network and the whole batch. A network that is `split`
-computes in each process the rows of that process, and gives all of them the outputs of
-all rows: loss, figures and decisions are then the same everywhere, as one process would
-have them, and nobody weights anything by the size of its share, be it empty. Backwards,
-each row's gradient stays where the row was computed, and DistributedDataParallel adds
-the processes up. The numbers agree with one process's to rounding.
+Each process holds the whole network and the whole batch. A `split` network computes the
+rows of its own process, then gathers the outputs of all rows. Loss, figures and
+decisions are therefore the same in every process, as in training on one process, and no
+share has to be weighted by its size, which may be zero. In the backward pass the
+gradient of a row stays in the process that computed the row, and
+DistributedDataParallel sums over the processes. The numbers agree with those of one
+process to rounding.
 
-Batch norm: on CUDA it is SyncBatchNorm, over the whole batch. That does not exist on
-the CPU, where each process trains with the statistics of its own rows, so that such a
-network trains a little differently than in one process; the running averages that
-evaluation uses and that are written are then those of the first process.
+Batch norm: on CUDA, SyncBatchNorm takes the statistics over the whole batch. The CPU
+has no SyncBatchNorm: each process trains with the statistics of its own rows, so the
+training differs slightly from training on one process. Evaluation and the checkpoint
+then use the running averages of the first process.
 
-Dropout: each process draws its own. Not exact after a resumption, therefore: only the
-first process's draws are in the checkpoint.
+Dropout: each process draws its own masks. The checkpoint holds the generator of the
+first process only, so a resumed run with dropout is not exact.
 """
 
 import os
@@ -26,29 +27,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class Alone:
-    """One process: what a group offers, doing nothing."""
+    """A group of one process: every method is trivial."""
 
-    rank, world = 0, 1
-    told = {}  # what a record says of the group
+    process, processes = 0, 1  # the number of this process; how many there are
+    fields = {}  # what a record states about the group
 
     @property
     def main(self):
-        """Whether this process is the one that writes and prints."""
-        return self.rank == 0
+        """Whether this process writes and prints."""
+        return self.process == 0
 
     def prepared(self, model, device):
-        """``model`` as the group can train it, before the optimiser is made."""
+        """``model`` made ready for the group, before the optimiser is made."""
         return model
 
     def spread(self, model, example):
-        """``model`` for training; anew when its parameters or ranks are others.
+        """``model`` wrapped for training.
 
-        example: one example's inputs.
+        The wrapper is valid until the parameters or the ranks change.
+
+        Args:
+            model: the network.
+            example: the inputs of one example.
         """
         return model
 
     def split(self, model):
-        """``model`` for figures without gradients."""
+        """``model`` wrapped for evaluation, without gradients."""
         return model
 
     def rows(self, count):
@@ -56,10 +61,10 @@ class Alone:
         return slice(count)
 
     def same_buffers(self, model):
-        """Give every process the first one's buffers."""
+        """Copy the buffers of the first process to all others."""
 
     def any(self, flag):
-        """Whether any process says so; all must ask."""
+        """Whether ``flag`` is true in any process; every process must call this."""
         return bool(flag)
 
     def broadcast(self, value):
@@ -71,12 +76,12 @@ ALONE = Alone()
 
 
 class Group(Alone):
-    """All processes of the job; each calls the same methods in the same order."""
+    """All processes of the job. Each calls the same methods in the same order."""
 
     def __init__(self):
-        self.rank = distributed.get_rank()
-        self.world = distributed.get_world_size()
-        self.told = {"processes": self.world}
+        self.process = distributed.get_rank()
+        self.processes = distributed.get_world_size()
+        self.fields = {"processes": self.processes}
 
     def prepared(self, model, device):
         if device.type not in ("cpu", "cuda"):
@@ -88,13 +93,13 @@ class Group(Alone):
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     def spread(self, model, example):
-        # what the outputs do not depend on, DDP must not wait for; if the lasso gives
-        # it gradients, they are the same everywhere
-        left_out = _out_of_reach(model, example)
-        for parameter in left_out:
+        # DDP must not wait for gradients that the outputs do not give; gradients of
+        # the lasso are the same in every process
+        unused = _unused_parameters(model, example)
+        for parameter in unused:
             parameter.requires_grad_(False)
         net = DistributedDataParallel(model)
-        for parameter in left_out:
+        for parameter in unused:
             parameter.requires_grad_(True)
         return _Split(net, self)
 
@@ -103,18 +108,19 @@ class Group(Alone):
 
     def sizes(self, count):
         """How many of ``count`` rows each process computes."""
-        ends = [count * rank // self.world for rank in range(self.world + 1)]
+        total = self.processes
+        ends = [count * process // total for process in range(total + 1)]
         return [end - start for start, end in pairwise(ends)]
 
     def rows(self, count):
-        """The slice of this process's rows; of one row where it has none.
+        """The slice of this process's rows, or the first row if the process has none.
 
-        Computed for nothing, that row gives every parameter its gradient, zero, and
-        not every network takes an empty batch.
+        The output of that row is discarded. It gives every parameter a zero gradient,
+        and not every network takes an empty batch.
         """
         sizes = self.sizes(count)
-        start = sum(sizes[: self.rank])
-        return slice(start, start + sizes[self.rank]) if sizes[self.rank] else slice(1)
+        start, size = sum(sizes[: self.process]), sizes[self.process]
+        return slice(start, start + size) if size else slice(1)
 
     def same_buffers(self, model):
         for buffer in model.buffers():
@@ -132,12 +138,12 @@ class Group(Alone):
 
 
 def launched():
-    """Whether torchrun started this process beside others."""
+    """Whether torchrun started this process together with others."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1"
 
 
 def is_main():
-    """Whether this process writes and prints: the first of torchrun's, or the only."""
+    """Whether this process writes and prints: the first, or the only one."""
     return not launched() or os.environ["RANK"] == "0"
 
 
@@ -145,9 +151,12 @@ def is_main():
 def joined(device="auto"):
     """The `Group` of torchrun's processes, or ALONE without torchrun.
 
-    On CUDA, "cuda" is the process's own device from then on; ValueError if the machine
-    has fewer devices than processes. Decisions travel by gloo, so that they do not wait
-    for the device.
+    On CUDA each process has a device of its own, which "cuda" names inside the context.
+    Decisions are exchanged by gloo, so that they do not wait for the device.
+
+    Raises:
+        ValueError: a device other than "auto", "cpu", "cuda" or "mps", or more
+            processes than CUDA devices.
     """
     if not launched():
         yield ALONE
@@ -166,21 +175,21 @@ def joined(device="auto"):
 def _own_device(device):
     if device not in ("auto", "cuda"):
         raise ValueError(
-            f"device={device}: torchrun's processes have a device each; use cuda"
+            f"device={device}: torchrun gives each process a device; use cuda"
         )
-    asked, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-    if asked > there:
+    processes, devices = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > devices:
         raise ValueError(
-            f"{asked} processes for {there} CUDA devices: --nproc-per-node {there}, or "
-            "--device cpu"
+            f"{processes} processes for {devices} CUDA devices: use --nproc-per-node "
+            f"{devices}, or --device cpu"
         )
     return int(os.environ["LOCAL_RANK"])
 
 
-def _out_of_reach(model, example):
-    """Parameters without influence on the outputs: at a layer of rank 0, or behind it.
+def _unused_parameters(model, example):
+    """Parameters that the outputs do not depend on: at a layer of rank 0, or before it.
 
-    Which they are shows in evaluation mode as well, where a pass leaves no trace.
+    They are the same in evaluation mode, where a forward pass changes no state.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -192,7 +201,10 @@ def _out_of_reach(model, example):
 
 
 class _Split:
-    """A network whose rows are shared among the processes; else as the network."""
+    """A network whose call shares the rows among the processes.
+
+    All other attributes are the network's.
+    """
 
     def __init__(self, net, group):
         self.net, self.group = net, group
@@ -201,19 +213,20 @@ class _Split:
         return getattr(self.net, name)
 
     def __call__(self, *inputs):
-        count, rank = len(inputs[0]), self.group.rank
+        count, process = len(inputs[0]), self.group.process
         sizes = self.group.sizes(count)
         out = self.net(*(part[self.group.rows(count)] for part in inputs))
-        return _Gather.apply(out[: sizes[rank]], sizes, rank)
+        return _Gather.apply(out[: sizes[process]], sizes, process)
 
 
 class _Gather(torch.autograd.Function):
-    """Each process's rows (sizes[rank], ...) -> those of all (B, ...), everywhere."""
+    """The rows of each process (sizes[process], ...) -> all rows (B, ...), in each."""
 
     @staticmethod
-    def forward(ctx, rows, sizes, rank):
-        ctx.sizes, ctx.rank = sizes, rank
-        mine = rows.new_zeros(max(sizes), *rows.shape[1:])  # of one size everywhere
+    def forward(ctx, rows, sizes, process):
+        ctx.sizes, ctx.process = sizes, process
+        # padded: all_gather takes tensors of one size
+        mine = rows.new_zeros(max(sizes), *rows.shape[1:])
         mine[: len(rows)] = rows
         parts = [torch.empty_like(mine) for _ in sizes]
         distributed.all_gather(parts, mine)
@@ -221,5 +234,5 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        # each process has the whole loss, and the wrapper takes the mean over them
-        return len(ctx.sizes) * grad.split(ctx.sizes)[ctx.rank], None, None
+        # every process has the whole loss, and DDP averages over the processes
+        return len(ctx.sizes) * grad.split(ctx.sizes)[ctx.process], None, None

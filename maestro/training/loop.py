@@ -1,16 +1,14 @@
-"""The loop that trains any method: steps, hooks, evaluation, history, checkpoints.
+"""The loop that trains any method: steps, hooks, evaluation, history, state.
 
-One run is one `Training`. Its state can be written at any step and read back, and the
-run then ends in the same record, bit for bit on one CPU thread: batches are drawn from
-a generator seeded by (seed, epoch), and all other randomness is part of the state.
-Several processes can train one run; distributed.py has what that takes.
+One run is one `Training`. Its state can be saved after any step. A run that is resumed
+from a saved state ends in the same record, bit for bit on one CPU thread: batches are
+drawn from a generator seeded by (seed, epoch), and the state holds all other
+randomness. Several processes can train one run (distributed.py).
 """
 
 import hashlib
 import itertools
 import math
-import sys
-import time
 
 import torch
 from torch import nn
@@ -20,24 +18,18 @@ from .. import datasets, methods, models
 from ..lowrank.counting import costs
 from ..methods import Change
 from ..results import records
-from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
 from .energy import Meter
 from .history import History
-from .machine import keep_memory, peak_memory, pick_device, pick_precision, ran_on
+from .machine import peak_memory, pick_device, pick_precision, ran_on
 from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_lr
-from .replay import CudaRecorder, Replay
+from .replay import Replay
 
-CHECKPOINT_SECONDS = 30
-# batches over which batch norm's statistics are estimated anew, of 128 examples at most
+# batches, of at most 128 examples, that batch norm's statistics are estimated from
 RECALIBRATION = 200
-# state that is just numbers or text
+# attributes of the state that are numbers or text
 PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions", "peak_memory")
-_made = itertools.count()  # of the Trainings of this process
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its checkpoint is written and it can go on later."""
+_made = itertools.count()  # how many Trainings this process has made
 
 
 class Training:
@@ -45,12 +37,12 @@ class Training:
 
     Args:
         config: the RunConfig.
-        device: where to train, as `pick_device` takes it.
-        task: its data, already on ``device``; loaded if None.
+        device: the device to train on, as for `pick_device`.
+        task: the run's data, already on ``device``; loaded if None.
         group: the processes that share the run.
-        recorder: what records steps to replay them, as `CudaRecorder`; None if every
-            step is run as it is.
-        precision: "float32", "bfloat16", or "auto": as the recipe has it.
+        recorder: records steps as a CUDA graph to replay them, like `CudaRecorder`;
+            None launches every step's kernels separately.
+        precision: "float32", "bfloat16", or "auto" for the recipe's.
     """
 
     def __init__(
@@ -68,30 +60,31 @@ class Training:
         self.phases = self.method.phases(config.recipe)
         self.task = task or datasets.load(config.task, self.device)
         self.precision = pick_precision(self.device, precision, config.recipe)
-        self.precisions = [self.precision]  # all that the run has had
+        self.precisions = [self.precision]  # all that the run was trained in
         self.task.rows = group.rows
         self.task.channels_last = self.precision != "float32"
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
         on_gpu = self.device.type == "cuda"
-        if on_gpu:  # whose count of the peak can begin anew
+        if on_gpu:  # only a GPU can reset its peak
             torch.cuda.reset_peak_memory_stats(self.device)
         self.model = self._make_model()
         self.replay = Replay(self._descend, recorder) if recorder else None
-        self.epoch = self.step = 0  # epochs finished; steps done in this one
-        self.steps = 0  # of the schedule
-        self.losses = []  # of the last steps, each times its examples
-        self.loss_sum, self.examples = 0.0, 0  # of this epoch
-        # bytes; a process that has trained another run cannot tell the two apart
+        self.epoch = self.step = 0  # epochs finished; steps done in the current epoch
+        self.steps = 0  # steps done in the schedule
+        self.losses = []  # of the last steps, each summed over its examples
+        self.loss_sum, self.examples = 0.0, 0  # of the current epoch
+        # in bytes; the system reports a process's peak, so only the first run of a
+        # process has a peak of its own
         self.peak_memory, self.first = 0, next(_made) == 0
-        self.meter = Meter(self.device)  # of this epoch
+        self.meter = Meter(self.device)  # of the current epoch
         self.history = History(self.method.ranks(self.model))
         self._make_optimizer()
         self._freeze()
-        self._part_dropout()
+        self._seed_dropout()
 
     def _make_model(self):
-        """The network that the method trains first, on the device."""
+        """The network at the start of the method's first phase, on the device."""
         config = self.config
         model = models.make(config.model, self.task.classes, config.size)
         if hasattr(model, "start_from"):
@@ -105,11 +98,11 @@ class Training:
         layout = torch.channels_last if last else torch.contiguous_format
         return model.to(self.device, memory_format=layout)
 
-    # ------------------------------------------------------------ where it stands
+    # ------------------------------------------------------------ progress
 
     @property
     def epochs(self):
-        """How many epochs all phases train together."""
+        """The number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
     @property
@@ -118,7 +111,7 @@ class Training:
 
     @property
     def phase(self):
-        """The phase of the epoch under way, and how many of its epochs are done."""
+        """(the phase of the current epoch, how many of the phase's epochs are done)."""
         done = self.epoch
         for phase in self.phases:
             if done < phase.epochs:
@@ -127,22 +120,23 @@ class Training:
         return phase, done
 
     def lr(self, step):
-        """The schedule's learning rate at its step number ``step``."""
+        """The learning rate of the schedule at its step ``step``."""
         phase, done = self.phase
         share = (self.step - self.steps + step) / self.epoch_steps
         return lr_at(phase.recipe, phase.first + done, step, share)
 
     @property
     def epoch_steps(self):
-        """How many steps an epoch has."""
+        """The number of steps of an epoch."""
         return math.ceil(len(self.task) / self.phase[0].recipe.batch_size)
 
     # ------------------------------------------------------------ an epoch
 
     def run_epoch(self, after_step=lambda training: None):
-        """Train what is left of this epoch, shrink, evaluate, and note it all.
+        """Train the rest of the current epoch, shrink, evaluate, and note the figures.
 
-        ``after_step`` is called between steps, when the state is consistent.
+        after_step: called with the Training after each step, when its state can be
+        saved.
         """
         self.meter.start()
         if self.step == 0:
@@ -150,13 +144,13 @@ class Training:
         cost = self.method.training_cost(self.model)
         self.model.train()
         self._freeze()
-        # wrapped anew each epoch, because shrinking replaces parameters
+        # wrapped again each epoch, because shrinking replaces parameters
         net = self.group.spread(self.model, self.task.example)
         for batch in self._batches():
             self.losses.append(self._train_step(net, batch))
             self.examples += self.task.count(batch)
             self.step += 1
-            if len(self.losses) == 100:  # seldom: on a GPU it waits for the device
+            if len(self.losses) == 100:  # rarely, because the host waits for the device
                 self._add_losses()
             self.meter.read("training")
             after_step(self)
@@ -170,9 +164,9 @@ class Training:
         self._note(cost, tested)
 
     def evaluate(self, seen_as=lambda net: net):
-        """The task's figures for the network as it is now, batch norm recalibrated.
+        """The task's figures of the current network, with batch norm recalibrated.
 
-        seen_as: what is evaluated in place of the network, a function of it.
+        seen_as: a function of the network that returns the model to evaluate.
         """
         net = self.group.split(self.model)
         with self._autocast(), self.method.active(training=False):
@@ -185,12 +179,12 @@ class Training:
     def _recalibrate(self, net):
         size = self.phase[0].recipe.batch_size
         examples = RECALIBRATION * min(size, 128)
-        if self.device.type == "cuda":  # in small batches it would wait for Python
+        if self.device.type == "cuda":  # small batches would leave the device idle
             size = max(size, 1000)
         recalibrate(net, self.task, size, math.ceil(examples / size))
 
     def _batches(self):
-        """What is left of this epoch's batches."""
+        """The remaining batches of the current epoch."""
         seed = _seed(self.config.seed, f"order {self.epoch}")
         turn = _seed(self.config.seed, "mirrored"), self.epoch
         size = self.phase[0].recipe.batch_size
@@ -209,7 +203,7 @@ class Training:
         return loss_sum
 
     def _descend(self, batch, net=None):
-        """What the device does in a step: it must never have to wait for the host."""
+        """A step's work on the device, which must never wait for the host."""
         loss_sum = self.method.descend(Step(self, net or self.model, batch))
         self.optimizer.zero_grad()
         return loss_sum
@@ -223,7 +217,7 @@ class Training:
         self._follow(change)
 
     def _note(self, cost, tested):
-        """Close the epoch: its line in the history, and the next phase if it ends."""
+        """Close the epoch: add its line to the history; start the next phase if due."""
         phase, done = self.phase
         shipped = self.method.size(self.model)
         line = {
@@ -259,27 +253,27 @@ class Training:
         self._recapture()
 
     def _freeze(self):
-        """From their epoch on, what the recipe freezes has no gradient."""
+        """Freeze the parameters that the recipe freezes from the current epoch on."""
         phase, done = self.phase
-        there = dict(self.model.named_parameters())
+        parameters = dict(self.model.named_parameters())
         for name, epochs in phase.recipe.freeze:
-            if name not in there:
+            if name not in parameters:
                 raise ValueError(
                     f"freeze={name!r}: {self.config.model} has no such parameter"
                 )
             trained = phase.first + done < epochs
-            if there[name].requires_grad != trained:
-                there[name].requires_grad_(trained)
+            if parameters[name].requires_grad != trained:
+                parameters[name].requires_grad_(trained)
                 self._recapture()
 
     def _recapture(self):
-        """Record the next step anew: shapes or places have changed."""
+        """Discard the recorded steps, because shapes or addresses have changed."""
         if self.replay:
             self.method.fix_shapes()
             self.replay.forget()
 
     def _follow(self, change):
-        """Do what a hook's `Change` asks for."""
+        """React to the `Change` that a hook returned."""
         if Change.NEW_OPTIMIZER in change:
             self.steps = 0
             self._make_optimizer()
@@ -288,11 +282,11 @@ class Training:
 
     # ------------------------------------------------------------ small things
 
-    def _part_dropout(self):
-        """The first process draws as one alone would, each further one otherwise."""
+    def _seed_dropout(self):
+        """Give each process but the first a seed of its own, for its dropout masks."""
         if not self.group.main:
             where = f"epoch {self.epoch}, step {self.step}"
-            purpose = f"process {self.group.rank}, {where}"
+            purpose = f"process {self.group.process}, {where}"
             torch.manual_seed(_seed(self.config.seed, purpose))
 
     def _autocast(self):
@@ -306,7 +300,10 @@ class Training:
 
     @torch.no_grad()
     def _weights_are_finite(self):
-        """And their squares, so that a product of two norms, the importance, is too."""
+        """Whether the sums of squared weights are finite.
+
+        The importance of a column, a product of two norms, is then finite as well.
+        """
         sums = [p.square().sum() for p in self.model.parameters()]
         return torch.stack(sums).isfinite().all().item()
 
@@ -315,7 +312,7 @@ class Training:
             self.peak_memory = max(self.peak_memory, peak_memory(self.device) or 0)
 
     def _phases_done(self):
-        """The phases that have begun, with how many of their epochs are done."""
+        """The phases that have started, with the number of epochs done in each."""
         phases, left = [], self.epoch
         for phase in self.phases:
             done = min(left, phase.epochs)
@@ -324,21 +321,21 @@ class Training:
                 phases.append({"name": phase.name, "epochs": done})
         return phases
 
-    # ------------------------------------------------------------ saved and recorded
+    # ------------------------------------------------------------ state and record
 
     def network_state(self):
-        """The network alone, as `restore_network` takes it."""
+        """The network's part of the state, for `restore_network`."""
         return {"model": self.model.state_dict(), "method": self.method.state_dict()}
 
     def restore_network(self, state):
-        """Take the network of a `state_dict` or `network_state`, its ranks included."""
+        """Load the network of a `state_dict` or `network_state`, with its ranks."""
         model = self.method.restore_shapes(self.model, state["method"])
         self.model = self._placed(model)
         self.model.load_state_dict(state["model"])
         self.method.load_state_dict(state["method"])
 
     def state_dict(self):
-        """All that `load_state_dict` of a new Training needs to go on from here."""
+        """The state that a new Training needs to continue from this step."""
         self._read_peak()
         state = self.network_state() | {name: getattr(self, name) for name in PLAIN}
         state["config"] = self.config.to_dict()
@@ -356,9 +353,9 @@ class Training:
         return state
 
     def load_state_dict(self, state):
-        """Go on where ``state`` was taken. ValueError if it is of another run."""
+        """Continue from ``state``. Raises ValueError if it belongs to another run."""
         if state["config"] != self.config.to_dict():
-            raise ValueError("this checkpoint is of another configuration")
+            raise ValueError("this checkpoint belongs to another configuration")
         for name in PLAIN:
             setattr(self, name, state[name])
         self.losses = [loss.to(self.device) for loss in state["losses"]]
@@ -375,10 +372,10 @@ class Training:
         torch.set_rng_state(state["generators"]["torch"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:
             torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
-        self._part_dropout()
+        self._seed_dropout()
 
     def _load_optimizer(self, state):
-        """Take the saved state, but step as this device does, whichever saved it."""
+        """Load the saved state, but keep the options that the current device needs."""
         groups = [
             saved | {key: value for key, value in current.items() if key != "params"}
             for saved, current in zip(
@@ -388,7 +385,7 @@ class Training:
         self.optimizer.load_state_dict(state | {"param_groups": groups})
 
     def record(self):
-        """The run's record, a dict that `records.save` takes."""
+        """The run's record, a dict for `records.save`."""
         self._read_peak()
         counted = self.method.costs
         seconds = sum(records.epoch_seconds(self.history.columns()))
@@ -402,7 +399,7 @@ class Training:
             "maps": {name: list(layer) for name, layer in counted.maps.items()},
             **self.history.fields(),
             "ran_on": ran_on(self.device, ", ".join(self.precisions))
-            | self.group.told
+            | self.group.fields
             | ({"replayed": True} if self.replay else {})
             | ({"peak_memory": self.peak_memory} if self.peak_memory else {})
             | {"wall_seconds": round(seconds, 1)},
@@ -412,14 +409,14 @@ class Training:
 
 
 class Step:
-    """One batch of a `Training`, as a method's `descend` sees it."""
+    """One step of a `Training` on one batch, for a method's `descend`."""
 
     def __init__(self, training, net, batch):
         self._training, self._net, self._batch = training, net, batch
         self.model, self.optimizer = training.model, training.optimizer
 
     def backward(self):
-        """The batch's forward and backward pass; returns the loss, summed."""
+        """The forward and backward pass; returns the loss, summed over examples."""
         with self._training._autocast():
             recipe = self._training.phase[0].recipe
             loss, loss_sum = self._training.task.loss(
@@ -429,117 +426,30 @@ class Step:
         return loss_sum
 
     def update(self):
-        """The optimiser's step, the gradient clipped first if the recipe says so."""
+        """The optimiser's step, after clipping the gradient if the recipe clips."""
         clip = self._training.phase[0].recipe.clip
         if clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
 
 
-def fit(
-    config,
-    device="cpu",
-    task=None,
-    report=None,
-    stop=None,
-    folder=None,
-    group=ALONE,
-    eager=False,
-    precision="auto",
-):
-    """Run ``config``, or go on from its checkpoint; writes and returns the record.
-
-    The checkpoint is written at most every CHECKPOINT_SECONDS and removed when the
-    record is safe. The final weights go to `weights_path`, for studies.
-
-    Args:
-        config, device, task: as `Training` takes them.
-        report: called with the Training after each epoch.
-        stop: called between steps; when it returns true, the checkpoint is written and
-            Interrupted raised.
-        folder: where the record goes; data/runs if None.
-        group: all its processes call this alike; the first one writes, and all stop
-            when one is to.
-        eager: on a GPU, launch every kernel by itself, instead of replaying recorded
-            steps (replay.py).
-        precision: as `Training` takes it.
-    """
-    keep_memory()
-    checkpoint = checkpoint_path(config)
-    device = pick_device(device)
-    replays = methods.make(config).replayable and group is ALONE and not eager
-    recorder = CudaRecorder(device) if replays and device.type == "cuda" else None
-    training = Training(config, device, task, group, recorder, precision)
-    training = resume(training, checkpoint)
-    saved = time.monotonic()
-
-    def after_step(training):
-        nonlocal saved
-        stopping = stop is not None and group.any(stop())
-        due = stopping or time.monotonic() - saved > CHECKPOINT_SECONDS
-        if due and group.main:
-            if device.type == "cuda":  # what it still computes is training
-                torch.cuda.synchronize(device)
-                training.meter.read("training")
-            save_state(training.state_dict(), checkpoint)
-            saved = time.monotonic()
-        if stopping:
-            raise Interrupted(config.id)
-
-    while not training.finished:
-        training.run_epoch(after_step)
-        if report:
-            report(training)
-    record = training.record()
-    if group.main:
-        save_state(training.network_state(), weights_path(config))
-        records.save(record, folder)
-        checkpoint.unlink(missing_ok=True)
-    return record
-
-
-def resume(training, checkpoint):
-    """The Training to go on with: at ``checkpoint`` if there is one, else as given.
-
-    A checkpoint that is damaged or of another run is reported and removed; the Training
-    is then a new one, because half of the state may be loaded already. The processes of
-    a group go on together or start anew together.
-    """
-    group = training.group
-    if not group.any(checkpoint.is_file()):
-        return training
-    why = ""
-    try:
-        state = torch.load(checkpoint, map_location=training.device, weights_only=True)
-        for key in ("method", "torch", "cuda"):
-            if key in state["generators"]:
-                state["generators"][key] = state["generators"][key].cpu()
-        training.load_state_dict(state)
-    except Exception as error:  # damage shows as almost any of them
-        why = (str(error) or repr(error)).splitlines()[0]
-    if not group.any(why):
-        return training
-    if group.main:
-        why = why or "not readable for every process"
-        print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
-        checkpoint.unlink(missing_ok=True)
-    config, device, task = training.config, training.device, training.task
-    recorder, precision = training.recorder, training.precision
-    return Training(config, device, task, group, recorder, precision)
-
-
 @torch.no_grad()
 def recalibrate(model, task, batch_size, batches=RECALIBRATION):
-    """Estimate batch norm's statistics anew, for the network as it is now (Sec. 1.1).
+    """Estimate batch norm's statistics again, for the current network (Sec. 1.1).
 
-    Training saw networks with a layer cut; evaluation does not. The statistics are
-    averages over up to ``batches`` batches of training data. Nothing happens without
-    batch norm.
+    Training steps run sub-networks in which a layer is truncated; evaluation runs the
+    whole network. A network without batch norm stays as it is.
+
+    Args:
+        model: the network, changed in place.
+        task: the task whose training data are used.
+        batch_size: the number of examples of a batch.
+        batches: the statistics are averages over at most this many batches.
     """
     update_bn(itertools.islice(task.epoch(batch_size, seed=0), batches), model)
 
 
 def _seed(seed, purpose):
-    """A 63-bit seed for one purpose, so that no two streams coincide."""
+    """A 63-bit seed for one purpose, so that no two streams of numbers coincide."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

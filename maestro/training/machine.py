@@ -1,4 +1,7 @@
-"""The machine as a record describes it: device, versions, memory; never its name."""
+"""Device, precision and memory of a run, and their description in its record.
+
+A record never holds the name of the machine.
+"""
 
 import ctypes
 import functools
@@ -14,13 +17,14 @@ from ..paths import ROOT
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 GAIN = 1.2  # how many times quicker bfloat16 must be than float32
-ERROR = 0.01  # how far its result may be off, relative to float32
+ERROR = 0.01  # the largest relative error of bfloat16's results
 
 
 def pick_device(device):
-    """A torch.device; "auto" is CUDA, else Apple's GPU, else the CPU.
+    """The torch.device that ``device`` names.
 
-    Raises ValueError on what PyTorch does not know or this machine does not have.
+    "auto" is CUDA if there is a CUDA device, else Apple's GPU, else the CPU. Raises
+    ValueError on a name that PyTorch does not know or a device that is missing.
     """
     wrong = ValueError(f"device={device!r}; it is auto, cpu, cuda, cuda:1 or mps")
     if not isinstance(device, str | torch.device):
@@ -42,23 +46,32 @@ def pick_device(device):
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device=mps, but PyTorch finds no GPU of Apple's; use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise ValueError(f"device={str(device)}, but there are {there} CUDA devices")
+        count = torch.cuda.device_count()
+        raise ValueError(f"device={str(device)}, but there are {count} CUDA devices")
     return device
 
 
 def check_precision(asked):
-    """``asked``, if it is one of PRECISIONS; else ValueError."""
+    """``asked`` if it is one of PRECISIONS; raises ValueError otherwise."""
     if asked not in PRECISIONS:
         raise ValueError(f"precision={asked!r}; it is one of {', '.join(PRECISIONS)}")
     return asked
 
 
 def pick_precision(device, asked, recipe):
-    """What a network computes in on ``device``: "float32" or "bfloat16".
+    """The precision of a network's maps on ``device``.
 
-    asked: one of PRECISIONS. "auto" is bfloat16 on a GPU, and on a CPU what the recipe
-    says: float32, or bfloat16 where `bfloat16_pays`.
+    Args:
+        device: a torch.device.
+        asked: one of PRECISIONS. "auto" is bfloat16 on a GPU; on a CPU the recipe
+            decides.
+        recipe: the Recipe. Its precision "auto" is bfloat16 where `bfloat16_pays`.
+
+    Returns:
+        "float32" or "bfloat16".
+
+    Raises:
+        ValueError: ``asked`` is not one of PRECISIONS.
     """
     if check_precision(asked) != "auto":
         return asked
@@ -68,10 +81,11 @@ def pick_precision(device, asked, recipe):
 
 @functools.cache
 def bfloat16_pays():
-    """Whether this CPU has instructions for bfloat16, and they are right and quick.
+    """Whether this CPU has bfloat16 instructions that are correct and fast.
 
-    Releases of PyTorch had convolutions in bfloat16 that were wrong or many times
-    slower on some processors, so one is tried forwards and backwards, for a second.
+    In some releases of PyTorch, convolutions in bfloat16 were wrong or many times
+    slower on some processors. A convolution is therefore tried for a second, forward
+    and backward.
     """
     if not {"avx512_bf16", "amx_bf16"} & _cpu_flags():
         return False
@@ -80,7 +94,7 @@ def bfloat16_pays():
 
 
 def _try_bfloat16(seconds=1.0):
-    """(largest relative error, how many times quicker) of a convolution in bfloat16."""
+    """(largest relative error, speed-up over float32) of a bfloat16 convolution."""
     generator = torch.Generator().manual_seed(0)
     x, weight, gradient = (
         torch.randn(*shape, generator=generator).to(memory_format=torch.channels_last)
@@ -92,27 +106,28 @@ def _try_bfloat16(seconds=1.0):
         start = time.perf_counter()
         out = torch.nn.functional.conv2d(*args, padding=1)
         grads = torch.autograd.grad(out, args, gradient.to(kind))
-        took = time.perf_counter() - start
-        return took, [t.detach().float() for t in (out, *grads)]
+        elapsed = time.perf_counter() - start
+        return elapsed, [t.detach().float() for t in (out, *grads)]
 
-    (_, right), (_, found) = run(torch.float32), run(torch.bfloat16)
+    (_, exact), (_, rounded) = run(torch.float32), run(torch.bfloat16)
     error = max(
-        ((a - b).norm() / a.norm()).item() for a, b in zip(right, found, strict=True)
+        ((a - b).norm() / a.norm()).item() for a, b in zip(exact, rounded, strict=True)
     )
-    took, end = ([], []), time.perf_counter() + seconds
-    while time.perf_counter() < end or len(took[0]) < 3:
-        for times, kind in zip(took, (torch.float32, torch.bfloat16), strict=True):
-            times.append(run(kind)[0])
-    # the least of many: other processes only ever add to it
-    return error, min(took[0]) / min(took[1])
+    times, end = ([], []), time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 3:
+        for column, kind in zip(times, (torch.float32, torch.bfloat16), strict=True):
+            column.append(run(kind)[0])
+    # the minimum, because other processes can only add time
+    return error, min(times[0]) / min(times[1])
 
 
 def keep_memory(kept=True):
-    """Let the C library keep what is freed: a training step asks for it all again.
+    """Let the C library keep freed memory for the next training step.
 
-    glibc gives large blocks back to the system at once, and the next step faults them
-    in page by page. Returns whether it took the settings; elsewhere nothing is changed.
-    kept: false for glibc's own settings.
+    By default glibc returns large blocks to the system at once, and the next step
+    faults them in again page by page. Other C libraries are left as they are.
+
+    kept: false restores glibc's own settings. Returns whether glibc took the settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -133,8 +148,7 @@ def device_name(device):
 def processor():
     """The CPU's model and the instructions that PyTorch uses: 'AMD EPYC, AVX512'.
 
-    bfloat16 instructions are named where the CPU has them, because they decide whether
-    a lower precision pays.
+    The bfloat16 instructions of the CPU are added, because `bfloat16_pays` needs them.
     """
     model = _cpu_info().get("model name") or platform.processor() or platform.machine()
     used = [torch.backends.cpu.get_cpu_capability()]
@@ -147,7 +161,7 @@ def _cpu_flags():
 
 
 def _cpu_info():
-    """What Linux says of a core, {name: value}; empty elsewhere."""
+    """Linux's description of the first core, {name: value}; empty on other systems."""
     try:
         info = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
@@ -157,7 +171,7 @@ def _cpu_info():
 
 
 def ran_on(device, precision):
-    """What a run ran on: device, processor, threads, precision, torch, commit, date."""
+    """The record's field ran_on: device, processor, threads, precision, versions."""
     return {
         "device": device_name(device),
         "processor": processor(),
@@ -169,13 +183,14 @@ def ran_on(device, precision):
 
 
 def peak_memory(device):
-    """Bytes: the most that a GPU held since its count began, or this process; or None.
+    """The peak memory in bytes; None on systems without /proc.
 
-    A process counts from its start. Systems without /proc do not report it.
+    On a GPU this is the peak of allocated memory since the last reset, elsewhere the
+    peak of this process since its start.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:  # not getrusage, which counts in the process that started this one
+    try:  # not getrusage, whose peak includes the parent process
         status = Path("/proc/self/status").read_text()
     except OSError:
         return None
@@ -184,12 +199,12 @@ def peak_memory(device):
 
 
 def made():
-    """The commit and the date of what is recorded now."""
+    """The current commit and date, for a record."""
     return {"commit": commit(), "date": datetime.now(UTC).date().isoformat()}
 
 
 def commit():
-    """The package's commit, with "+" if its files differ from it; None without git."""
+    """The package's commit, with "+" for uncommitted changes; None without git."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run(

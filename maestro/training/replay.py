@@ -1,26 +1,29 @@
-"""A step on a GPU, recorded once and replayed: one launch in place of hundreds.
+"""CUDA graphs: a step recorded once and replayed, one launch in place of hundreds.
 
-A small network's kernels are done sooner than Python can ask for the next one. A CUDA
-graph holds all kernels of a step and their addresses; replaying it asks once. What
-changes from step to step must lie in tensors that keep their place: the batch (copied
-to where the recording reads it), the weights, the columns in use (`lowrank.Masks`), the
-learning rate.
+The kernels of a small network finish faster than Python can launch them. A CUDA graph
+holds all kernels of a step and the addresses that they use, and replaying it is one
+launch. Everything that changes from step to step must therefore be in tensors that keep
+their address: the batch (copied to the recording's inputs), the weights, the columns in
+use (`lowrank.Masks`) and the learning rate.
 """
 
 import gc
 
 import torch
 
-TRIES = 1  # of a shape, before it is recorded: libraries set themselves up meanwhile
+TRIES = 1  # eager steps for each shape before recording, in which libraries start up
 
 
 class Replay:
-    """``step`` of a batch, replayed from one recording for each shape of batch.
+    """``step`` as a function of a batch, replayed from one recording for each shape.
 
-    step: takes a batch, a tensor or nested tuples of them (what else is in them it must
-    not depend on); works on the device alone and never asks it for a number; returns a
-    tensor. The first TRIES of each shape run as they are. recorder: how the device
-    records, as `CudaRecorder`.
+    The first TRIES steps of each shape run eagerly.
+
+    Args:
+        step: a function of a batch (a tensor, or nested tuples of tensors) that
+            returns a tensor. It runs on the device alone, never reads a number back
+            from the device, and ignores everything in the tuples that is no tensor.
+        recorder: records a step, like `CudaRecorder`.
     """
 
     def __init__(self, step, recorder):
@@ -41,24 +44,24 @@ class Replay:
         for place, tensor in pairs:
             place.copy_(tensor, non_blocking=True)
         play()
-        return result.clone()  # the next one is written to the same place
+        return result.clone()  # the next step overwrites ``result``
 
     def forget(self):
-        """Record anew: weights have other shapes now, or lie elsewhere."""
-        # kept until the next recording has taken over their memory
+        """Discard all recordings, because shapes or addresses have changed."""
+        # kept until the next recording has reused their memory
         self.stale += self.recordings.values()
         self.recordings, self.tried = {}, {}
 
 
 class CudaRecorder:
-    """Records on a stream of its own, with one pool of memory for all recordings."""
+    """Records steps on a stream of its own; all recordings share one memory pool."""
 
     def __init__(self, device):
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
     def run(self, step, batch):
-        """``step(batch)`` as it is, on the stream on which it is recorded later."""
+        """Run ``step(batch)`` eagerly, on the stream that records it later."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -67,16 +70,20 @@ class CudaRecorder:
         return result
 
     def record(self, step, batch):
-        """(play, result): ``play()`` does ``step(batch)`` again, writing to ``result``.
+        """Record ``step(batch)`` without running it.
 
-        Nothing is computed yet. RuntimeError if the step asks the device for a number.
+        Returns:
+            (play, result): ``play()`` runs the step and writes to ``result``.
+
+        Raises:
+            RuntimeError: the step reads a number back from the device.
         """
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.stream.device)
-        gc.disable()  # what it would free must not be freed while the device records
+        gc.disable()  # memory must not be freed while the device records
         try:
             with torch.cuda.stream(self.stream):
-                # other threads, as those that load data, may go on meanwhile
+                # other threads, such as those that load data, may use the device
                 graph.capture_begin(self.pool, capture_error_mode="thread_local")
                 try:
                     result = step(batch)
@@ -93,7 +100,7 @@ class CudaRecorder:
 
 
 def tensors_in(batch):
-    """The tensors in nested tuples, in their order."""
+    """The tensors of nested tuples, in order."""
     if isinstance(batch, torch.Tensor):
         return [batch]
     parts = batch if isinstance(batch, tuple | list) else ()
