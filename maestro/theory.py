@@ -1,9 +1,9 @@
 """Linear problems: the closed form of LoD's optimum, and SGD on Eq. (3) and (6).
 
-The room where the paper's theory (Sec. 3.1 and 4, App. C and E.1-E.2) is run instead of
-believed. Everything is NumPy in float64 and works on ``W = U Vᵀ`` with ``U`` (m, r) and
-``V`` (n, r). The data enter only through their second moment ``C = E[x xᵀ]`` (n, n),
-because the loss of the prefix of rank b is a function of ``C`` alone:
+This module checks the paper's theory (Sec. 3.1 and 4, App. C and E.1-E.2) by running
+experiments. Everything is NumPy in float64 and works on ``W = U Vᵀ`` with ``U`` (m, r)
+and ``V`` (n, r). The data enter only through their second moment ``C = E[x xᵀ]``
+(n, n), because the loss of the prefix of rank b is a function of ``C`` alone:
 
     L_b(U, V) = E ‖U_:b V_:bᵀ x - A x‖² = ‖(U_:b V_:bᵀ - A) C^½‖_F²
 
@@ -11,6 +11,7 @@ Arrays may carry leading dimensions (seeds, recorded steps): (..., m, r) and so 
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ STARTS = ("uniform", "balanced")
 
 
 class Path(NamedTuple):
-    """What SGD went through: the factors at the recorded steps, for every seed."""
+    """The course of SGD: the factors at the recorded steps, for every seed."""
 
     steps: np.ndarray  # (T,) number of updates made before each record
     U: np.ndarray  # (T, S, m, r)
@@ -72,7 +73,7 @@ def random_problem(seed, m=None, n=None):
 
 
 def _random_rotation(n, rng):
-    """Orthogonal and uniform; the signs are fixed, so every LAPACK gives the same."""
+    """A uniform orthogonal matrix; its signs are fixed, so that all LAPACKs agree."""
     Q, R = np.linalg.qr(rng.normal(size=(n, n)))
     return Q * np.sign(np.diag(R))
 
@@ -106,11 +107,11 @@ def start(kind, m, n, r, seeds):
 
 
 def isolated_start(A, size, deltas):
-    """The SVD of A (rank k), and after it one column that nobody needs, for each δ.
+    """The SVD of A (rank k), followed by one superfluous column, for each δ.
 
     Returns U (S, m, k + 1), V (S, n, k + 1): the last column has ‖u‖‖v‖ = ``size``,
-    ‖u‖² - ‖v‖² = δ and is orthogonal to what A uses. Raises ValueError when A has
-    full rank (no room for it) or ``size`` is not positive.
+    ‖u‖² - ‖v‖² = δ and is orthogonal to the singular vectors of A. Raises ValueError
+    when A has full rank (no room for it) or ``size`` is not positive.
     """
     left, sigma, right = np.linalg.svd(A)
     k = int((sigma > 1e-12 * sigma[0]).sum())
@@ -207,7 +208,7 @@ def rank_optima(A, C):
 
 
 def searched_optimum(A, C, rank, seed=0, rounds=2000):
-    """The loss that a search of one rank alone ends at; knows no closed form.
+    """The loss that a search for one rank alone ends at, without the closed form.
 
     Alternating least squares on E‖U Vᵀ x - A x‖² from a random start, U (m, rank).
     """
@@ -276,71 +277,105 @@ def _probabilities(probabilities, r):
 # --- training -------------------------------------------------------------------------
 
 
-def sgd(
-    A,
-    C,
-    U,
-    V,
-    *,
-    steps,
-    lr,
-    seeds,
-    probabilities=None,
-    full_pass=False,
-    lambda_gl=0.0,
-    hierarchical=True,
-    momentum=0.0,
-    batch=0,
-    changes=None,
-    every=10,
-):
-    """SGD on Eq. (6) for all seeds at once: in each step each seed draws its own b.
+@dataclass(frozen=True)
+class Objective:
+    """The objective of `sgd`: Eq. (6), alone by default.
 
-    U (S, m, r) and V (S, n, r) are the starts; A is (m, n) or (S, m, n), C (n, n) or
-    (S, n, n). The loss is the mean over the m outputs, as PyTorch's MSELoss has it:
-    L_b / m. ``lr``: one number, or one per step (steps,). ``full_pass`` adds the loss
-    of the full rank to the sampled one. ``lambda_gl`` weighs the group lasso of
-    Eq. (5), over suffixes, or over single columns if not ``hierarchical``. ``batch``
-    > 0 replaces C by the second moment of so many fresh Gaussian points with moment C.
-    ``changes``: {step: C}, the data from that step on. Records before the first update,
-    after every ``every`` ones and after the last; returns a Path. Raises ValueError
-    if shapes, counts or probabilities do not fit, FloatingPointError if it diverges.
+    Args:
+        probabilities: of the ranks 1..r, (r,); uniform if None, which is Eq. (3).
+        full_pass: add the loss of the full rank to the loss of the sampled rank.
+        lambda_gl: the weight of the group lasso of Eq. (5).
+        hierarchical: take the group lasso over suffixes, else over single columns.
+    """
+
+    probabilities: object = None
+    full_pass: bool = False
+    lambda_gl: float = 0.0
+    hierarchical: bool = True
+
+    def gradients(self, U, V, A, C, kept):
+        """The gradient for U (S, m, r) and V (S, n, r) at the sampled columns ``kept``.
+
+        The loss is the mean over the m outputs, L_b / m, as in PyTorch's MSELoss.
+        """
+        m = U.shape[-2]
+        slopes = _masked_gradients(U, V, A, C, kept)
+        if self.full_pass:
+            whole = _masked_gradients(U, V, A, C, 1.0)
+            slopes = [g + h for g, h in zip(slopes, whole, strict=True)]
+        slopes = [slope / m for slope in slopes]
+        if self.lambda_gl:
+            pull = _lasso_gradient(U, V, self.hierarchical)
+            slopes = [s + self.lambda_gl * q for s, q in zip(slopes, pull, strict=True)]
+        return slopes
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How `sgd` descends.
+
+    Args:
+        steps: the number of updates.
+        lr: the learning rate, one number or one per step (steps,).
+        momentum: the weight of the last update's direction.
+        batch: if > 0, each step replaces C by the second moment of this many fresh
+            Gaussian points with second moment C.
+        changes: {step: C}, the second moment from that step on.
+        every: record the factors after each ``every`` updates.
+    """
+
+    steps: int
+    lr: object
+    momentum: float = 0.0
+    batch: int = 0
+    changes: dict | None = None
+    every: int = 10
+
+
+def sgd(A, C, U, V, seeds, descent, objective=Objective()):
+    """SGD on Eq. (6) for all seeds at once; in each step each seed draws its own b.
+
+    Args:
+        A: the target, (m, n) or (S, m, n).
+        C: the second moment of the data, (n, n) or (S, n, n).
+        U, V: the starting factors, (S, m, r) and (S, n, r).
+        seeds: S integers.
+        descent: the `Descent`.
+        objective: the `Objective`.
+
+    Returns:
+        A `Path`, recorded before the first update, after each ``descent.every``
+        updates and after the last one.
+
+    Raises:
+        ValueError: shapes, counts, rates or probabilities do not fit.
+        FloatingPointError: the descent diverges.
     """
     U, V, A, C = (np.array(x, float) for x in (U, V, A, C))
-    rates = _rates(lr, steps)
+    steps, changes, momentum = descent.steps, descent.changes or {}, descent.momentum
+    rates = _rates(descent.lr, steps)
     _check_shapes(U, V, A, C, seeds)
     rngs = [np.random.default_rng([s, 2]) for s in seeds]
-    p = _probabilities(probabilities, U.shape[-1])
+    p = _probabilities(objective.probabilities, U.shape[-1])
     kept = _kept_columns(rngs, p, steps)  # (steps, S, 1, r)
     factors, speed = [U, V], [np.zeros_like(U), np.zeros_like(V)]
     marks, records = [0], [(U.copy(), V.copy())]
     for t in range(steps):
-        if changes and t in changes:
+        if t in changes:
             C = np.array(changes[t], float)
-        moment = _sampled_moment(C, batch, rngs) if batch else C
+        moment = _sampled_moment(C, descent.batch, rngs) if descent.batch else C
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            slopes = _step_gradients(*factors, A, moment, kept[t], full_pass)
-            if lambda_gl:
-                pull = _lasso_gradient(*factors, hierarchical)
-                slopes = [s + lambda_gl * q for s, q in zip(slopes, pull, strict=True)]
+            slopes = objective.gradients(*factors, A, moment, kept[t])
             speed = [momentum * v + s for v, s in zip(speed, slopes, strict=True)]
             factors = [f - rates[t] * v for f, v in zip(factors, speed, strict=True)]
-        if (t + 1) % every == 0 or t + 1 == steps:
+        if (t + 1) % descent.every == 0 or t + 1 == steps:
             if not all(np.isfinite(f).all() for f in factors):
-                raise FloatingPointError(f"diverged before step {t + 1}: lr={lr!r}")
+                raise FloatingPointError(
+                    f"diverged before step {t + 1}: lr={descent.lr!r}"
+                )
             marks.append(t + 1)
             records.append(factors)
     return Path(np.array(marks), *(np.stack(f) for f in zip(*records, strict=True)))
-
-
-def _step_gradients(U, V, A, C, kept, full_pass):
-    """Gradients of the mean squared error, sampled prefix plus, if asked, full rank."""
-    m = U.shape[-2]
-    sampled = _masked_gradients(U, V, A, C, kept)
-    if not full_pass:
-        return [g / m for g in sampled]
-    whole = _masked_gradients(U, V, A, C, 1.0)
-    return [(g + h) / m for g, h in zip(sampled, whole, strict=True)]
 
 
 def _lasso_gradient(U, V, hierarchical):
@@ -391,7 +426,7 @@ def _check_shapes(U, V, A, C, seeds):
         raise ValueError(f"{len(seeds)} seeds for {S} starts")
 
 
-# --- what is measured -----------------------------------------------------------------
+# --- measures -------------------------------------------------------------------------
 
 
 def distances(path, targets):

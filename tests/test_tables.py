@@ -200,15 +200,15 @@ def test_baselines_that_have_not_been_run_say_so():
     assert list(printed.loc["Pufferfish"]) == ["7.34 ± 0.12", "0.996", "26.7"]
 
 
-def test_what_is_left_of_each_set():
+def test_compression_of_each_set():
     sets = {"one": by_id(translating(made_up(2.56), 7.0)), "none": {}}
-    table = tables.what_is_left(sets)
+    table = tables.compression_table(sets)
     assert list(table.loc["one"]) == [1, "14", "12", "6,000 (0.60×)", "7.00"]
     assert list(table.loc["none"]) == [0, NOT_RUN, NOT_RUN, NOT_RUN, NOT_RUN]
 
 
 def test_a_perplexity_without_bounds_is_short():
-    table = tables.what_is_left({"a": by_id(translating(made_up(2.56), 1e300))})
+    table = tables.compression_table({"a": by_id(translating(made_up(2.56), 1e300))})
     assert table.loc["a", "perplexity"] == "1.00e+300"
 
 

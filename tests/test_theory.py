@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from maestro import theory
+from maestro.theory import Descent, Objective
 
 
 def gaps(U, V, A, C):
@@ -188,9 +189,7 @@ def test_sgd_goes_to_the_closed_form_whatever_D(problem, p):
     Q, _, _ = theory.nested_optimum(A, C)
     seeds = [0, 1, 2]
     U, V = theory.start("uniform", 6, 4, 4, seeds)
-    path = theory.sgd(
-        A, C, U, V, steps=8000, lr=0.2, seeds=seeds, probabilities=p, every=8000
-    )
+    path = theory.sgd(A, C, U, V, seeds, Descent(8000, 0.2, every=8000), Objective(p))
     assert theory.prefix_angles(path.U[-1], Q).max() < 1e-4
     assert gaps(path.U[-1], path.V[-1], A, C).max() < 1e-8
 
@@ -200,7 +199,7 @@ def test_a_rank_that_is_never_drawn_is_not_found(problem):
     Q, _, _ = theory.nested_optimum(A, C)
     U, V = theory.start("uniform", 6, 4, 4, [0])
     p = [0.3, 0.0, 0.4, 0.3]
-    path = theory.sgd(A, C, U, V, steps=8000, lr=0.2, seeds=[0], probabilities=p)
+    path = theory.sgd(A, C, U, V, [0], Descent(8000, 0.2), Objective(p))
     angles = theory.prefix_angles(path.U[-1, 0], Q)
     assert angles[1] > 0.01
     assert np.delete(angles, 1).max() < 1e-4
@@ -210,7 +209,7 @@ def test_sampled_data_stop_short_of_the_closed_form(problem):
     A, C = problem
     Q, _, _ = theory.nested_optimum(A, C)
     U, V = theory.start("uniform", 6, 4, 4, [0])
-    path = theory.sgd(A, C, U, V, steps=8000, lr=0.2, seeds=[0], batch=16)
+    path = theory.sgd(A, C, U, V, [0], Descent(8000, 0.2, batch=16))
     angles = theory.prefix_angles(path.U[-1, 0], Q)
     assert angles[:3].min() > 1e-4  # below full rank: a noise floor
     assert angles[3] < 1e-8  # the full rank can interpolate
@@ -219,8 +218,8 @@ def test_sampled_data_stop_short_of_the_closed_form(problem):
 def test_seeds_do_not_depend_on_their_company(problem):
     A, C = problem
     U, V = theory.start("uniform", 6, 4, 4, [7, 3])
-    pair = theory.sgd(A, C, U, V, steps=50, lr=0.1, seeds=[7, 3])
-    alone = theory.sgd(A, C, U[1:], V[1:], steps=50, lr=0.1, seeds=[3])
+    pair = theory.sgd(A, C, U, V, [7, 3], Descent(50, 0.1))
+    alone = theory.sgd(A, C, U[1:], V[1:], [3], Descent(50, 0.1))
     np.testing.assert_allclose(pair.U[:, 1], alone.U[:, 0], atol=1e-12)
     assert list(pair.steps) == [0, 10, 20, 30, 40, 50]
 
@@ -228,9 +227,7 @@ def test_seeds_do_not_depend_on_their_company(problem):
 def test_changes_and_last_record(problem):
     A, C = problem
     U, V = theory.start("balanced", 6, 4, 4, [0])
-    path = theory.sgd(
-        A, C, U, V, steps=25, lr=0.1, seeds=[0], changes={10: np.zeros((4, 4))}
-    )
+    path = theory.sgd(A, C, U, V, [0], Descent(25, 0.1, changes={10: np.zeros((4, 4))}))
     assert list(path.steps) == [0, 10, 20, 25]
     np.testing.assert_array_equal(path.U[1], path.U[-1])  # no data, no gradient
     assert np.abs(path.U[0] - path.U[1]).max() > 0
@@ -245,7 +242,7 @@ def test_balanced_excess_decays_like_one_over_t():
     U, V = theory.isolated_start(A, 0.5, deltas)
     np.testing.assert_allclose(theory.imbalance(U, V)[:, 3], deltas, atol=1e-12)
     np.testing.assert_allclose(theory.importance(U, V)[:, 3], 0.5)
-    path = theory.sgd(A, C, U, V, steps=20_000, lr=0.5, seeds=[0, 1, 2], every=500)
+    path = theory.sgd(A, C, U, V, [0, 1, 2], Descent(20_000, 0.5, every=500))
     size = theory.importance(path.U, path.V)[1:, :, 3]
     tau = path.steps[1:] * 0.5 * 2 / 54 / 4
     law = np.stack([theory.excess_decay(tau, 0.5, d) for d in deltas], 1)
@@ -325,9 +322,11 @@ def test_bad_input_is_named(call, words):
 )
 def test_sgd_refuses_bad_settings(change, words):
     U, V = theory.start("uniform", 2, 2, 2, [0])
-    setting = {"steps": 5, "lr": 0.1, "seeds": [0]} | change
+    given = {"steps": 5, "lr": 0.1, "seeds": [0], "probabilities": None} | change
+    descent = Descent(given["steps"], given["lr"])
+    objective = Objective(given["probabilities"])
     with pytest.raises(ValueError, match=words):
-        theory.sgd(np.eye(2), np.eye(2), U, V, **setting)
+        theory.sgd(np.eye(2), np.eye(2), U, V, given["seeds"], descent, objective)
     with pytest.raises(ValueError, match="0"):
         theory.gradients(U, V, np.eye(2), np.eye(2), 0)
 
@@ -335,7 +334,7 @@ def test_sgd_refuses_bad_settings(change, words):
 def test_divergence_is_reported():
     U, V = theory.start("uniform", 2, 2, 2, [0])
     with pytest.raises(FloatingPointError, match="diverged"):
-        theory.sgd(9 * np.eye(2), np.eye(2), U, V, steps=500, lr=50.0, seeds=[0])
+        theory.sgd(9 * np.eye(2), np.eye(2), U, V, [0], Descent(500, 50.0))
 
 
 def test_verdict():

@@ -131,7 +131,7 @@ def baselines_table(records, paper, metric):
     return _framed(rows)
 
 
-def what_is_left(sets):
+def compression_table(sets):
     """What trainings leave: total rank before and after, parameters, perplexity.
 
     sets: {label: {id: record} of one variant}. One row a label, means over seeds.
