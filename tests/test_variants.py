@@ -112,7 +112,7 @@ ASKED = {
     "pick": lambda: variants.pick(variants.summary(MIXED), 8e-5),
     "side_by_side": lambda: tables.side_by_side({"both": MIXED}, [8e-5]),
     "params_at": lambda: tables.params_at(variants.summary(MIXED), 8e-5),
-    "what_is_left": lambda: tables.what_is_left({"λ = 8e-5": MIXED}),
+    "compression_table": lambda: tables.compression_table({"λ = 8e-5": MIXED}),
     "baselines_table": lambda: tables.baselines_table(
         by_id(at(1e-7, 2.56), at(1e-5, 2.56, seed=1)),
         tables.paper_table(3),

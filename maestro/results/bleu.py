@@ -1,6 +1,6 @@
-"""BLEU of the recorded translations as a table, from the study in deploy/.
+"""BLEU of the recorded translations, from the study in deploy/.
 
-A run's scores are its record's study "bleu": {search: {score, signature}}.
+The scores of a run are the study "bleu" of its record: {search: {score, signature}}.
 """
 
 import math
@@ -13,9 +13,11 @@ from .variants import of_variant, variant_columns
 
 
 def bleu_table(records, lambdas):
-    """BLEU by each of SEARCHES, one row per variant, mean ± deviation over seeds.
+    """BLEU by each of SEARCHES, one row for each variant, mean ± deviation over seeds.
 
-    records: {id: record} of one scale; lambdas: the rows wanted besides the dense one.
+    Args:
+        records: {id: record} of one scale.
+        lambdas: the values of lambda_gl, one row each, after the dense network's row.
     """
     pairs = zip(variant_columns(records), map(_bleu, records.values()), strict=True)
     scores = [
@@ -26,21 +28,21 @@ def bleu_table(records, lambdas):
     runs = pd.DataFrame(scores, columns=["config", "method", "lambda_gl", *SEARCHES])
     rows = {}
     for lambda_gl in [math.nan, *lambdas]:
-        mine = of_variant(runs, lambda_gl)
-        rows[variant_name(lambda_gl)] = {"runs translated": len(mine)} | {
-            f"BLEU, {search}": _cell(mine[search]) for search in SEARCHES
+        rows_of = of_variant(runs, lambda_gl)
+        rows[variant_name(lambda_gl)] = {"runs translated": len(rows_of)} | {
+            f"BLEU, {search}": _cell(rows_of[search]) for search in SEARCHES
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def signatures(records):
-    """sacreBLEU's signatures of all scores of ``records``, each once, or NOT_RUN."""
-    found = {
+    """The sacreBLEU signatures of all scores, each once; NOT_RUN without scores."""
+    texts = {
         point["signature"]
         for record in records.values()
         for point in _bleu(record).values()
     }
-    return ", ".join(sorted(found)) or NOT_RUN
+    return ", ".join(sorted(texts)) or NOT_RUN
 
 
 def _bleu(record):

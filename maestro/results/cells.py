@@ -1,4 +1,4 @@
-"""How numbers read in the book's tables: names of variants, counts, deviations."""
+"""The text of a table's cells: names of variants, counts, deviations."""
 
 import math
 
@@ -21,7 +21,7 @@ def plus_minus(mean, std, form):
 
 
 def count(mean, std):
-    """Whole numbers as such; the paper's billions and millions as it prints them."""
+    """A count in full; the paper's billions and millions as the paper prints them."""
     return plus_minus(mean, std, ",.0f" if mean >= 1000 else "g")
 
 

@@ -1,7 +1,7 @@
-"""Confidence bounds of a difference of means, and what they say of a claim.
+"""Confidence bounds of a difference of means, and the verdict on a claim.
 
-Welch's t, one-sided bounds, and three words: a claim about a difference holds, does not
-hold, or cannot be decided with the runs that there are.
+The bounds are one-sided, by Welch's t. A claim about a difference holds, does not hold,
+or cannot be decided with the available runs.
 """
 
 from math import inf
@@ -21,19 +21,19 @@ class Gap(NamedTuple):
     high: float
 
     def above(self, bound):
-        """The word for the claim that the difference lies above ``bound``."""
+        """The verdict on the claim that the difference lies above ``bound``."""
         if self.low > bound:
             return HOLDS
         return FAILS if self.high < bound else UNDECIDED
 
     def within(self, bound):
-        """The word for the claim that its size is at most ``bound``."""
+        """The verdict on the claim that the difference is at most ``bound`` in size."""
         turned = Gap(-self.mean, -self.high, -self.low)
         return worst({self.above(-bound), turned.above(-bound)})
 
 
 def worst(words):
-    """The word for a claim of which each of ``words`` judges a part."""
+    """The verdict on a claim, from the verdicts ``words`` on its parts."""
     return next(word for word in (FAILS, UNDECIDED, HOLDS) if word in words)
 
 
@@ -57,9 +57,10 @@ def gap(ours, other=None, level=LEVEL):
 
 
 def t_quantile(freedom, level=LEVEL):
-    """The ``level`` quantile of Student's t, by integration: no scipy is needed.
+    """The ``level`` quantile of Student's t, by integration, without SciPy.
 
-    For t = sqrt(freedom) tan(a) the density of a goes with cos(a)^(freedom - 1).
+    For t = sqrt(freedom) tan(a) the density of a is proportional to
+    cos(a)^(freedom - 1).
     """
     angles = np.linspace(0, np.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)

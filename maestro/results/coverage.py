@@ -1,4 +1,4 @@
-"""Which rows of the paper's tables have a number of our own, at which scale."""
+"""The rows of the paper's tables that our runs reproduce, by scale."""
 
 import math
 
@@ -7,7 +7,7 @@ import pandas as pd
 from ..config import RunConfig
 from .tables import paper_table
 
-# the network of each table of the paper; Table 16 names one in every row
+# {number of a table: its network}; Table 16 names a network in each row
 MODELS = {
     3: "transformer",
     4: "resnet50",
@@ -19,7 +19,7 @@ MODELS = {
     15: "resnet50",
 }
 TABLES = (3, 4, 5, 11, 12, 13, 14, 15, 16)
-# the ablation's rows: how a run with a lasso differs from Maestro's
+# the ablation's rows: (method, lambda_gl) of the runs that reproduce them
 ABLATION = {
     "without group lasso": ("maestro", 0.0),
     "without progressive shrinking": ("unshrunken", None),
@@ -28,16 +28,16 @@ ABLATION = {
 
 
 def coverage(records):
-    """Rows that have a run, of all rows: one line a table, one column a scale.
+    """How many rows of each table of the paper have a run, at each scale.
 
-    A row is a network and a system, with Maestro a lambda_gl too. At scales that keep
-    the paper's lambda_gl a run must have the row's. A scale with a grid of its own has
-    as many of the table's rows with a lasso as it has values of lambda_gl.
+    A row is a network and a system and, for Maestro, a lambda_gl. At a scale that keeps
+    the paper's grid of lambda_gl, the run of a row has the lambda_gl of the row. A
+    scale with a grid of its own covers one row with a lasso for each of its values.
 
     Args:
         records: {id: record}.
     Returns:
-        DataFrame of text, "3 of 8"; index "Table 3", ...; scales by name.
+        DataFrame of text, "3 of 8", with index "Table 3", ... and one column a scale.
     """
     runs = [RunConfig.from_dict(record["config"]) for record in records.values()]
     scales = sorted({run.scale for run in runs})
@@ -64,13 +64,13 @@ def _rows(number):
 
 
 def _covered(rows, runs):
-    """How many ``rows`` the ``runs`` of one scale cover."""
+    """The number of ``rows`` that the ``runs`` of one scale cover."""
     seen = {(r.model, r.method, r.options.get("lambda_gl")) for r in runs}
     exact = {row for row in rows if _has(row, seen)}
     covered = sum(row in exact for row in rows)
     if any(lam for _, _, lam in exact):
         return covered
-    # another grid of lambda_gl: its values stand for as many of the table's
+    # another grid of lambda_gl: each value covers one row with a lasso
     for model in {model for model, _, _ in rows}:
         theirs = [r for r in rows if r[:2] == (model, "maestro") and r[2]]
         ours = {lam for m, method, lam in seen if (m, method) == (model, "maestro")}

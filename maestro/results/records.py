@@ -1,14 +1,15 @@
-"""Run records: one JSON file per run in data/runs, whole or not there at all.
+"""Run records: one JSON file for each run in data/runs, written whole or not at all.
 
-A record holds the configuration, the course of the training epoch by epoch, and what
-it ran on. The book's numbers come from here. No weights are kept: what is computed from
-the trained weights is in ``studies``, {study: {point: figures}}, each point with its
-``parameters`` and the ``commit`` and ``date`` of the study.
+A record holds the configuration, the history of the training by epoch, and the machine
+of the run (``ran_on``). The book's numbers come from records. A record holds no
+weights: figures that are computed from the trained weights are in ``studies``, {study:
+{point: figures}}, each point with its ``parameters`` and the ``commit`` and ``date`` of
+the study.
 
-``phases`` says how many epochs of the history each phase of the training has. In the
-history ``seconds`` are of training alone and ``evaluation_seconds`` of evaluation;
-checkpoint writing is in neither. Runs that were recorded before the two were measured
-apart have ``epoch_seconds`` instead, checkpoint writing included.
+``phases`` lists the number of epochs of each phase. In the history, ``seconds`` is the
+time of training alone and ``evaluation_seconds`` the time of evaluation; neither
+includes writing checkpoints. Older records have ``epoch_seconds`` instead, which
+includes all three.
 """
 
 import json
@@ -26,15 +27,15 @@ FIELDS += ("history", "ranks", "final", "best", "ran_on", "data", "studies")
 MEASURED = ("seconds", "evaluation_seconds", "epoch_seconds", "joules")
 NOT_FINAL = ("lr", *MEASURED)  # columns of the history: no final figures
 STATUSES = ("finished", "diverged")
-SEARCHES = {"greedy": 1, "beam 5": 5}  # of the study "bleu": hypotheses kept
+SEARCHES = {"greedy": 1, "beam 5": 5}  # {search of the study "bleu": its beam}
 
 
 class RecordError(ValueError):
-    """A file that is not a whole, consistent record; says which and why."""
+    """A file is not a complete, consistent record; the message says why."""
 
 
 class NewerRecordError(RecordError):
-    """A record of a schema that this version of the package does not know yet."""
+    """A record has a newer schema than this version of the package knows."""
 
 
 def path_of(run_id, folder=None):
@@ -42,10 +43,18 @@ def path_of(run_id, folder=None):
 
 
 def save(record, folder=None):
-    """Write ``record`` (a dict) under its id: to a temporary name, synced, renamed.
+    """Write ``record`` (a dict) to the file of its id, whole or not at all.
 
-    Raises RecordError if it is not a record that `read` would take, DiskError (nothing
-    half-written left behind) if the disk does not.
+    Args:
+        record: the record.
+        folder: the folder of the records; data/runs if None.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        RecordError: `read` would refuse the record.
+        DiskError: the file cannot be written.
     """
     path = path_of(record.get("id"), folder)
     _verify(record, path)
@@ -58,7 +67,7 @@ def save(record, folder=None):
 
 
 def read(path):
-    """The record in ``path``. Raises RecordError, naming the file, if it is not one."""
+    """The record in ``path``. Raises RecordError if the file is not a record."""
     path = Path(path)
     if not path.is_file():
         raise RecordError(f"{path.name}: there is no such record in {path.parent.name}")
@@ -71,7 +80,7 @@ def read(path):
 
 
 def read_all(folder=None):
-    """All good records of ``folder`` (data/runs), by id; and {name: what is wrong}."""
+    """({id: record}, {file name: error}) of all files in ``folder`` (data/runs)."""
     good, bad = {}, {}
     for path in sorted(Path(folder or RUNS).glob("*.json")):
         try:
@@ -83,26 +92,26 @@ def read_all(folder=None):
 
 
 def find(configs, folder=None):
-    """{id: record} of those ``configs`` that have one; a damaged one is as none.
+    """{id: record} of the ``configs`` that have a record.
 
-    Raises NewerRecordError: a run that a newer version recorded is not to be trained,
-    and written, again.
+    A damaged record is left out with a warning. Raises NewerRecordError for a record of
+    a newer version, because training the run again would overwrite that record.
     """
-    found = {}
+    good = {}
     for config in configs:
         path = path_of(config.id, folder)
         if path.is_file():
             try:
-                found[config.id] = read(path)
+                good[config.id] = read(path)
             except NewerRecordError:
                 raise
             except RecordError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
-    return found
+    return good
 
 
 def final_ranks(record):
-    """{layer: r} at the end of a run."""
+    """{layer: rank} at the end of a run."""
     return record["ranks"][-1][1]
 
 
@@ -115,10 +124,10 @@ def epoch_seconds(history):
 
 
 def compare(one, other):
-    """What differs between two records: [(name, in one, in other), ...].
+    """The fields in which two records differ: [(name, in one, in other), ...].
 
-    The configuration first, then the final figures, then what they ran on; fields of
-    one record only stand beside None.
+    The configuration comes first, then the final figures, then ran_on. The value is
+    None in a record that lacks the field.
     """
     parts = ("config", "status", "dense", "final", "ran_on", "data")
     left, right = (flat({k: r[k] for k in parts}) for r in (one, other))
@@ -129,25 +138,25 @@ def compare(one, other):
 
 def flat(values, prefix=""):
     """{"a": {"b": 1}} as {"a.b": 1}."""
-    found = {}
+    fields = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            fields |= flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            fields[prefix + name] = value
+    return fields
 
 
 def row(record):
-    """A record's one line: what was asked, what came of it, where it ran.
+    """A record as one row of `load`: configuration, final figures, ran_on.
 
     Raises ValueError if an option has the name of another column.
     """
     config = RunConfig.from_dict(record["config"])
-    asked = ("task", "model", "method", "scale", "seed")
+    names = ("task", "model", "method", "scale", "seed")
     columns = {
         "id": record["id"],
-        **{name: getattr(config, name) for name in asked},
+        **{name: getattr(config, name) for name in names},
         "epochs": config.recipe.epochs,
         "batch_size": config.recipe.batch_size,
         "status": record["status"],
@@ -163,7 +172,7 @@ def row(record):
 
 
 def _verify(record, path):
-    """Raise RecordError unless ``record`` is whole and agrees with itself."""
+    """Raise RecordError unless ``record`` is complete and consistent."""
     schema = record.get("schema") if isinstance(record, dict) else None
     if type(schema) is int and schema > SCHEMA:
         raise NewerRecordError(
@@ -181,7 +190,7 @@ def _verify(record, path):
 
 
 def _what_is_wrong(record, path):
-    """What is wrong, in words, or None; trips over what is not built as a record."""
+    """The first defect in words, or None; any exception is a defect of structure."""
     if not isinstance(record, dict) or type(record.get("schema")) is not int:
         return "no run record: it has no schema"
     if record["schema"] < SCHEMA:

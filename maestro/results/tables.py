@@ -1,7 +1,7 @@
-"""From run records and the paper's published numbers to the book's tables.
+"""The book's tables, from run records and the paper's published numbers.
 
-Reads only; never trains. Means are over the seeds of one variant (variants.py). What
-has no record says "not run yet".
+Nothing here trains. Means are over the seeds of one variant (variants.py). A cell
+without a record reads "not run yet".
 """
 
 import math
@@ -15,25 +15,33 @@ from .cells import NOT_RUN, count, plus_minus, ratio, variant_name
 from .variants import pick, refuse_mixed, summary
 
 DENSE_SECTION = "No decomposition"  # of Tables 4 and 15
-# what a network is judged by: its column in the records, and in the paper's tables
+# {metric: its column in the records, its column in the paper's tables}
 METRICS = {
     "accuracy (%)": ("test_accuracy", "accuracy"),
     "perplexity": ("perplexity", "perplexity"),
 }
-LEFT = ("total rank at the start", "at the end", "parameters", "perplexity")
+COMPRESSION = ("total rank at the start", "at the end", "parameters", "perplexity")
 COSTS = ("MACs", "parameters", "training cost, MACs / params")
 
 
 def paper_table(number, section=None):
-    """The paper's table as printed (data/paper), empty cells as nan.
+    """A table of the paper as printed (data/paper).
 
-    section: of Tables 4 and 15, the rows under this heading, and the dense one's.
-    Raises ValueError on a table that is not there, naming those that are, or damaged.
+    Args:
+        number: the number of the table.
+        section: a heading of Table 4 or 15. Only the rows of this section and of the
+            dense network are kept; None keeps all rows.
+
+    Returns:
+        A DataFrame; empty cells are nan.
+
+    Raises:
+        ValueError: there is no such table or section, or the file is damaged.
     """
     path = PAPER / f"table{number}.csv"
     if not path.is_file():
-        there = sorted(int(p.stem[5:]) for p in PAPER.glob("table*.csv"))
-        raise ValueError(f"number={number!r}: it is one of {there}")
+        known = sorted(int(p.stem[5:]) for p in PAPER.glob("table*.csv"))
+        raise ValueError(f"number={number!r}: it is one of {known}")
     try:
         table = pd.read_csv(path)
     except ValueError as error:
@@ -48,12 +56,21 @@ def paper_table(number, section=None):
 
 
 def study_points(records, name):
-    """A study of the runs' weights: one row per run and point.
+    """A study of the runs' weights, one row for each run and point.
 
-    Of the runs whose ranks were taken, those in ``records`` count. Columns: lambda_gl
-    (theirs), test_accuracy, params, macs, dense_params; uncut, the run's own accuracy.
-    Empty if there is none. Raises ValueError if the runs, or those of one lambda_gl,
-    are of several variants.
+    A point's donor is the run whose ranks were taken. Points whose donor is not in
+    ``records`` are left out.
+
+    Args:
+        records: {id: record}.
+        name: the name of the study, a key of a record's ``studies``.
+
+    Returns:
+        A DataFrame with the columns lambda_gl (the donor's), test_accuracy, params,
+        macs, dense_params and uncut (the run's own accuracy); empty without points.
+
+    Raises:
+        ValueError: the runs, or the donors of one lambda_gl, are of several variants.
     """
     points = pd.DataFrame(
         [
@@ -72,16 +89,24 @@ def study_points(records, name):
     )
     if len(points):
         refuse_mixed(points.run, name)
-        for lambda_gl, some in points.groupby("lambda_gl"):
-            refuse_mixed(some.donor, variant_name(lambda_gl))
+        for lambda_gl, group in points.groupby("lambda_gl"):
+            refuse_mixed(group.donor, variant_name(lambda_gl))
     return points
 
 
 def studies(records, name):
-    """A study of the runs' weights: mean over seeds, one row per lambda_gl.
+    """A study of the runs' weights, means over seeds, one row for each lambda_gl.
 
-    Columns: lambda_gl, accuracy, std, params, macs, dense_params, n. Empty if there is
-    none. Raises as `study_points` does.
+    Args:
+        records: {id: record}.
+        name: the name of the study.
+
+    Returns:
+        A DataFrame with the columns lambda_gl, accuracy, std, params, macs,
+        dense_params and n; empty without points.
+
+    Raises:
+        ValueError: as `study_points`.
     """
     points = study_points(records, name)
     if points.empty:
@@ -93,12 +118,17 @@ def studies(records, name):
 
 
 def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
-    """Ours beside the paper's, one row per variant: Tables 11-15.
+    """Our figures and the paper's, one row for each variant: Tables 11-15.
 
-    records: {id: record} of one model, task and scale; paper: `paper_table`, or None
-    where the network is another than the paper's; lambdas: the rows wanted besides the
-    dense one; metrics: names of METRICS. Columns (figure, "here" or "paper"), cells of
-    text: mean ± deviation over seeds, in brackets the ratio to the dense network.
+    Args:
+        records: {id: record} of one model, task and scale.
+        paper: a `paper_table`; None if the paper has no such network.
+        lambdas: the values of lambda_gl, one row each, after the dense network's row.
+        metrics: names of METRICS.
+
+    Returns:
+        A DataFrame of text with columns (figure, "here" or "paper"): mean ± deviation
+        over seeds, and in brackets the ratio to the dense network.
     """
     ours, rows = summary(records), {}
     for lambda_gl in [math.nan, *lambdas]:
@@ -111,10 +141,17 @@ def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
 
 
 def baselines_table(records, paper, metric):
-    """Ours beside the rows of Table 3, or of one section of Table 4.
+    """Our figures and the paper's, one row for each row of Table 3 or 4.
 
-    records: {id: record} at the paper's scale; paper: `paper_table`; metric: a name of
-    METRICS. A system is found by its method, Maestro by its lambda_gl too.
+    Our runs of a row have the row's method and, for Maestro, its lambda_gl.
+
+    Args:
+        records: {id: record} at the paper's scale.
+        paper: the `paper_table`, of Table 4 one section.
+        metric: a name of METRICS.
+
+    Returns:
+        A DataFrame of text with columns (figure, "here" or "paper").
     """
     ours, rows = summary(records), {}
     for row in paper.itertuples():
@@ -132,13 +169,15 @@ def baselines_table(records, paper, metric):
 
 
 def compression_table(sets):
-    """What trainings leave: total rank before and after, parameters, perplexity.
+    """Total rank before and after training, parameters and perplexity.
 
-    sets: {label: {id: record} of one variant}. One row a label, means over seeds.
+    One row for each label, means over seeds.
+
+    sets: {label: {id: record} of one variant}.
     """
     rows = {}
     for label, records in sets.items():
-        rows[label] = {"runs": len(records)} | dict.fromkeys(LEFT, NOT_RUN)
+        rows[label] = {"runs": len(records)} | dict.fromkeys(COMPRESSION, NOT_RUN)
         if records:
             refuse_mixed(map(_config, records.values()), label)
             [row] = summary(records).itertuples()
@@ -149,21 +188,21 @@ def compression_table(sets):
                 f"{row.params:,.0f} ({ratio(row.params / row.dense_params)})",
                 _metric_cell(row, "perplexity"),
             )
-            rows[label] |= dict(zip(LEFT, cells, strict=True))
+            rows[label] |= dict(zip(COMPRESSION, cells, strict=True))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def lambdas_of(configs):
-    """The values of lambda_gl that ``configs`` have, growing."""
+    """The values of lambda_gl of ``configs``, in ascending order."""
     return sorted({c.options["lambda_gl"] for c in configs if "lambda_gl" in c.options})
 
 
 def cost_table(records):
-    """MACs of a training step, and the energy where the device reports it, by variant.
+    """MACs of a training step, and energy if the device reports it, by variant.
 
-    Ratios are to the dense runs of the same records; without those the energy has none.
-    Recorded seconds are not in it: runs share their cores with other work. What a step
-    takes is measured by `make bench`.
+    Ratios are to the dense runs among ``records``; without dense runs the energy has no
+    ratio. The table leaves out recorded seconds, because runs share their cores with
+    other work; `make bench` measures the time of a step.
     """
     table = summary(records)
     columns = {"MACs of a step, ratio to dense": table.train_macs_ratio.map(ratio)}
@@ -177,9 +216,12 @@ def cost_table(records):
 
 
 def headline(records, paper, lambdas):
-    """The README's table: accuracy and parameters, the paper's beside ours, Markdown.
+    """The README's table in Markdown: accuracy and parameters, the paper's and ours.
 
-    records: of one threshold; lambdas: the rows wanted besides the dense one.
+    Args:
+        records: {id: record} of one threshold.
+        paper: the `paper_table`.
+        lambdas: the values of lambda_gl, one row each, after the dense network's row.
     """
     table = footprint_table(records, paper, lambdas)
     columns = [
@@ -194,17 +236,19 @@ def headline(records, paper, lambdas):
 
 
 def side_by_side(sets, lambdas):
-    """Parameters and accuracy of several sets of runs, a column each, by lambda_gl.
+    """Parameters and accuracy of several sets of runs, means over seeds.
 
-    sets: {title: {id: record}}. Means over seeds.
+    Args:
+        sets: {title: {id: record}}, one column each.
+        lambdas: the values of lambda_gl, one row each.
     """
     columns = {}
     for title, records in sets.items():
-        found = summary(records)
+        table = summary(records)
         rows = {
             variant_name(value): f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
             for value in lambdas
-            if (row := pick(found, value)) is not None
+            if (row := pick(table, value)) is not None
         }
         columns[title] = pd.Series(rows, dtype=object)
     names = [variant_name(value) for value in lambdas]
@@ -212,10 +256,10 @@ def side_by_side(sets, lambdas):
 
 
 def params_from_macs(paper):
-    """Parameters of Table 11's rows as its MACs column implies them, nan if it cannot.
+    """The parameters that the MACs column of Table 11 implies; nan if it implies none.
 
-    As long as only fully connected layers lose ranks, each of their parameters is one
-    MAC, so both columns fall by the same number.
+    While only fully connected layers lose ranks, each parameter lost is one MAC lost,
+    so both columns fall by the same number.
     """
     dense = paper.iloc[0]
     implied = dense.params - (dense.macs - paper.macs)
@@ -223,10 +267,11 @@ def params_from_macs(paper):
 
 
 def params_meant(paper):
-    """Table 11's parameters with its slipped rows mended: a Series like paper.params.
+    """The parameters of Table 11 with its slipped rows corrected, a Series.
 
-    Where the count and the ratio printed beside it disagree, the count that the MACs
-    imply if that agrees with the ratio, else the ratio times the dense count.
+    Where the printed count disagrees with the printed ratio, the count implied by the
+    MACs takes its place if that count agrees with the ratio; otherwise the ratio times
+    the dense count does.
     """
     by_ratio = paper.params_ratio * paper.params[0]
     rounding = 0.0051 * paper.params[0]
@@ -236,21 +281,24 @@ def params_meant(paper):
 
 
 def by_kind(ranks):
-    """Ranks averaged over the layers whose names differ in numbers only.
+    """Ranks averaged over layers whose names differ only in numbers.
 
-    encoder.0.fc1, encoder.1.fc1, ... are one encoder.fc1. ranks: {layer: r}.
+    encoder.0.fc1, encoder.1.fc1, ... become one encoder.fc1.
+
+    ranks: {layer: r}.
     """
     kinds = {}
     for name, rank in ranks.items():
         kinds.setdefault(re.sub(r"\.\d+", "", name), []).append(rank)
-    return {kind: _mean(some) for kind, some in kinds.items()}
+    return {kind: _mean(values) for kind, values in kinds.items()}
 
 
 def nested(ranks_by_lambda):
     """How often a larger lambda_gl leaves a layer more rank: (violations, pairs).
 
-    ranks_by_lambda: [{layer: r}, ...] by growing lambda_gl. Zero violations is the
-    paper's "the ranks are nested for increasing lambda".
+    Zero violations is the paper's "the ranks are nested for increasing lambda".
+
+    ranks_by_lambda: [{layer: r}, ...] in ascending order of lambda_gl.
     """
     steps = list(zip(ranks_by_lambda, ranks_by_lambda[1:], strict=False))
     more = sum(after[name] > before[name] for before, after in steps for name in before)
@@ -258,7 +306,7 @@ def nested(ranks_by_lambda):
 
 
 def rank_history(record, layer=None):
-    """Rank after each epoch, from 0 (before training) on, of ``layer`` or of all."""
+    """The rank before training and after each epoch, of ``layer`` or of all layers."""
     changes = {
         epoch: sum(ranks.values()) if layer is None else ranks[layer]
         for epoch, ranks in record["ranks"]
@@ -271,14 +319,15 @@ def rank_history(record, layer=None):
 
 
 def rises(history):
-    """After how many epochs a rank is higher than before."""
+    """The number of epochs after which a rank is higher than before."""
     return sum(b > a for a, b in zip(history, history[1:], strict=False))
 
 
 def by_threshold(records):
-    """{eps_ps: {id: record}}, each with the runs that no threshold can touch.
+    """{eps_ps: {id: record}} in ascending order.
 
-    Those are the dense ones and those without a lasso; by growing eps_ps.
+    Each set also holds the runs that no threshold affects: the dense runs and those
+    without a lasso.
     """
     cut, others = {}, {}
     for key, record in records.items():
@@ -291,37 +340,43 @@ def by_threshold(records):
 
 
 def by_lambda(records, seed):
-    """{lambda_gl: record} of the runs with a lasso and this seed, by growing lambda_gl.
+    """{lambda_gl: record} of the runs with a lasso and this seed, in ascending order.
 
-    Raises ValueError if several variants have one lambda_gl.
+    Raises ValueError if several variants have the same lambda_gl.
     """
-    found = {}
+    runs = {}
     for record in records.values():
         config = _config(record)
         if config.seed == seed and "lambda_gl" in config.options:
             lambda_gl = config.options["lambda_gl"]
-            known = found.setdefault(lambda_gl, record)
-            refuse_mixed([_config(known), config], variant_name(lambda_gl))
-    return dict(sorted(found.items()))
+            first = runs.setdefault(lambda_gl, record)
+            refuse_mixed([_config(first), config], variant_name(lambda_gl))
+    return dict(sorted(runs.items()))
 
 
 def losses(records, method, lambda_gl=None):
-    """Training losses by epoch, one list for each run of this variant.
+    """Training losses by epoch, one list for each run of a variant.
 
-    Raises ValueError if there are several.
+    Args:
+        records: {id: record}.
+        method: the variant's method.
+        lambda_gl: the variant's lambda_gl; None if the method has none.
+
+    Raises:
+        ValueError: the runs are of several variants.
     """
-    found = [
+    runs = [
         record
         for record in records.values()
         if record["config"]["method"] == method
         and record["config"]["options"].get("lambda_gl") == lambda_gl
     ]
-    refuse_mixed(map(_config, found), f"{method}, lambda_gl {lambda_gl}")
-    return [record["history"]["train_loss"] for record in found]
+    refuse_mixed(map(_config, runs), f"{method}, lambda_gl {lambda_gl}")
+    return [record["history"]["train_loss"] for record in runs]
 
 
 def params_at(summary, lambda_gl):
-    """The mean parameters of a `summary`'s variant as text."""
+    """The mean parameters of a variant of `summary` as text."""
     row = pick(summary, lambda_gl)
     return NOT_RUN if row is None else f"{row.params:,.0f}"
 
@@ -357,7 +412,7 @@ def _metric_cell(row, column):
 
 
 def _beside(here, theirs, figures):
-    """One row of a table: how many runs, then each figure of ours and the paper's."""
+    """One row of a table: the number of runs, then our figures and the paper's."""
     row = {("runs", "here"): here["runs"]}
     for name in figures:
         row[name, "here"] = here[name]
@@ -373,32 +428,32 @@ def _framed(rows):
 
 
 def _devices(records, table):
-    """The devices that each variant of a `summary` ran on, in words."""
-    ran = {}
+    """The devices of each variant of a `summary`, in words."""
+    devices = {}
     for record in records.values():
         on = f"{record['ran_on']['device']}, {record['ran_on']['threads']} thread(s)"
-        ran.setdefault(variant(_config(record)), set()).add(on)
-    return [", ".join(sorted(ran[variant(config)])) for config in table.config]
+        devices.setdefault(variant(_config(record)), set()).add(on)
+    return [", ".join(sorted(devices[variant(config)])) for config in table.config]
 
 
 def _of_method(table, method, lambda_gl):
-    """The one row of a `summary` with this method and, unless nan, lambda_gl; or None.
+    """The row of a `summary` with this method and, unless nan, lambda_gl; or None.
 
-    Raises ValueError if there are several.
+    Raises ValueError if several rows have them.
     """
-    found = table[table.method == method]
+    rows = table[table.method == method]
     if math.isnan(lambda_gl):
-        refuse_mixed(found.config, method)
-        return None if found.empty else found.iloc[0]
-    return pick(found, lambda_gl)
+        refuse_mixed(rows.config, method)
+        return None if rows.empty else rows.iloc[0]
+    return pick(rows, lambda_gl)
 
 
 def _printed(paper, lambda_gl):
     """The row of a `paper_table` with this lambda_gl (nan: the dense one), or None."""
-    found = paper[paper.variant == "dense"]
+    rows = paper[paper.variant == "dense"]
     if not math.isnan(lambda_gl):
-        found = paper[(paper.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
-    return None if found.empty else found.iloc[0]
+        rows = paper[(paper.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)]
+    return None if rows.empty else rows.iloc[0]
 
 
 def _config(record):

@@ -1,8 +1,8 @@
-"""Runs by variant: what a mean is taken over, and what it never mixes.
+"""Means over the seeds of one variant; runs of several variants are never mixed.
 
 A variant is a configuration without its seed: the method with all its options, the
-recipe and the size (`config.variant`). Means are over the seeds of one variant,
-deviations are sample deviations (n - 1); a single run has none.
+recipe and the size (`config.variant`). Deviations are sample deviations (n - 1); a
+single run has none.
 """
 
 import math
@@ -21,11 +21,12 @@ SAME = ["config", "method", "lambda_gl", "dense_params", "dense_macs"]
 
 
 def per_run(records):
-    """One row per record: config, method, lambda_gl, seed, final figures and costs.
+    """One row for each record: config, method, lambda_gl, seed, final figures, costs.
 
-    records: {id: record}. Relative training costs are those of Tables 11-15: the mean
-    over epochs of parameters held, and of expected MACs, over the dense network's.
-    Raises ValueError if tasks, models or scales are mixed.
+    The relative costs of training are those of Tables 11-15: the means over epochs of
+    the parameters held and of the expected MACs, divided by the dense network's.
+
+    records: {id: record}. Raises ValueError if tasks, models or scales are mixed.
     """
     rows = []
     for columns, record in zip(variant_columns(records), records.values(), strict=True):
@@ -37,8 +38,8 @@ def per_run(records):
                 "best_accuracy": record["best"]["test_accuracy"],
                 "train_macs_ratio": _mean(history["train_macs"]) / dense["macs"],
                 "train_params_ratio": _mean(history["train_params"]) / dense["params"],
-                # of training alone; older runs have both together, not every device
-                # reports its energy
+                # of training alone: older runs have training and evaluation together,
+                # and not every device reports its energy
                 "seconds": sum(history.get("seconds", [math.nan])),
                 "joules": sum(history.get("joules", [math.nan])),
                 "dense_params": dense["params"],
@@ -49,7 +50,7 @@ def per_run(records):
 
 
 def variant_columns(records):
-    """[{config, method, lambda_gl, seed, scale}] of ``records``, as `per_run` has them.
+    """[{config, method, lambda_gl, seed, scale}] of ``records``, in their order.
 
     Raises ValueError if tasks, models or scales are mixed.
     """
@@ -71,17 +72,17 @@ def variant_columns(records):
 
 
 def summary(records):
-    """Mean and deviation over seeds, one row per variant, the dense networks first.
+    """Means and deviations over seeds, one row for each variant, dense networks first.
 
-    Columns: label, the variant's name, no two alike; config, of one of its runs;
-    method, lambda_gl (nan where the method has none), dense_params, dense_macs; n; and
-    for each figure its mean, and with ``_std`` its deviation.
+    Columns: label (the unique name of the variant), config (of one of its runs),
+    method, lambda_gl (nan for a method without one), dense_params, dense_macs and n;
+    for each figure NAME the mean NAME and the deviation NAME_std.
     """
     runs = per_run(records)
     spread = [f"{name}_std" for name in MEASURED]
     if runs.empty:
         return pd.DataFrame(columns=["label", *SAME, *MEASURED, *spread, "n"])
-    if "perplexity" not in runs:  # of images
+    if "perplexity" not in runs:  # image classification
         runs["perplexity"] = math.nan
     groups = runs.groupby(runs.config.map(variant))
     means, deviations = groups[MEASURED].mean(), groups[MEASURED].std()
@@ -95,27 +96,27 @@ def summary(records):
 def of_variant(frame, lambda_gl):
     """The rows of a `summary` or `per_run` with this lambda_gl (nan: the dense ones).
 
-    Raises ValueError if they are of several variants.
+    Raises ValueError if the rows are of several variants.
     """
     if frame.empty:
         return frame
     if math.isnan(lambda_gl):
-        found = frame[frame.method == "dense"]
+        rows = frame[frame.method == "dense"]
     else:
         near = (frame.lambda_gl - lambda_gl).abs() <= 1e-9 * max(1, lambda_gl)
-        found = frame[near]
-    refuse_mixed(found.config, variant_name(lambda_gl))
-    return found
+        rows = frame[near]
+    refuse_mixed(rows.config, variant_name(lambda_gl))
+    return rows
 
 
 def pick(table, lambda_gl):
-    """The one row of a `summary` with this lambda_gl (nan: the dense one), or None."""
-    found = of_variant(table, lambda_gl)
-    return None if found.empty else found.iloc[0]
+    """The row of a `summary` with this lambda_gl (nan: the dense one), or None."""
+    rows = of_variant(table, lambda_gl)
+    return None if rows.empty else rows.iloc[0]
 
 
 def refuse_mixed(configs, name):
-    """Raise ValueError, saying in what they differ, unless all are of one variant."""
+    """Raise ValueError, with the fields that differ, unless all are of one variant."""
     apart = differences(list(configs))
     if apart:
         fields = "; ".join(
@@ -126,13 +127,13 @@ def refuse_mixed(configs, name):
 
 
 def differences(configs):
-    """{field: [value in each configuration]} where they differ, the seed aside.
+    """{field: [value in each configuration]} of the fields that differ, but the seed.
 
-    A field that a configuration does not have is None there.
+    The value is None in a configuration that lacks the field.
     """
-    told = [flat(replace(config, seed=0).to_dict()) for config in configs]
-    names = dict.fromkeys(name for one in told for name in one)
-    values = {name: [one.get(name) for one in told] for name in names}
+    fields = [flat(replace(config, seed=0).to_dict()) for config in configs]
+    names = dict.fromkeys(name for one in fields for name in one)
+    values = {name: [one.get(name) for one in fields] for name in names}
     return {
         name.rpartition(".")[2]: each
         for name, each in values.items()
@@ -141,7 +142,7 @@ def differences(configs):
 
 
 def labels(configs):
-    """Names of variants, no two alike: 'dense', 'λ = 8e-5', what sets them apart."""
+    """Unique names of variants: 'dense', or 'λ = 8e-5' and the fields that differ."""
     configs = list(configs)
     short = [_label(config) for config in configs]
     names = []
