@@ -290,7 +290,7 @@ def test_two_campaigns_on_one_folder_train_each_run_once(house, digits_config):
     assert sorted(trained(house)) == sorted(config.id for config in configs)
     found, damaged = records.read_all(house.runs)
     assert set(found) == {config.id for config in configs} and not damaged
-    assert "left to the process that has it under way" in "".join(errors)
+    assert "left to another process, which is training it" in "".join(errors)
 
 
 def test_a_campaign_that_is_stopped_keeps_all_that_was_done(house, digits_config):

@@ -1,4 +1,4 @@
-"""Which runs the book needs, and running those that have no record."""
+"""The runs that the book needs, and the training of those without a record."""
 
 from .progress import describe
 from .workers import RunsFailed, missing, run

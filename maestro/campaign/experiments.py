@@ -1,7 +1,7 @@
-"""Every run that the book's tables and figures need, as configurations by priority.
+"""The configurations of all runs that the book's tables and figures need.
 
-The functions take the parameters that the notebooks take, so that a notebook, the
-command line and the campaign mean the same run by the same words.
+The functions take the parameters of the notebooks, so that a notebook, the command line
+and the campaign name the same run in the same way.
 """
 
 from dataclasses import replace
@@ -12,9 +12,9 @@ from ..methods import resolve
 
 
 class Scale(NamedTuple):
-    """One size of an experiment: all but method and seed.
+    """One size of an experiment: everything but the method and the seed.
 
-    lambdas: the values of lambda_gl, most wanted first.
+    lambdas: the values of lambda_gl, the most important first.
     """
 
     task: str
@@ -25,20 +25,21 @@ class Scale(NamedTuple):
     sampler: str = "pair"
 
 
-# App. D.3. The paper does not state the batch: at 64 its footprints come out
+# App. D.3. The paper does not state the batch size; 64 reproduces its footprints
 LENET = Scale(
     "mnist",
     Recipe(epochs=20, batch_size=64, lr=0.01, momentum=0.9),
     (0.0, 8e-5, 16e-5, 32e-5, 64e-5, 128e-5, 256e-5),
 )
 
-# App. D.3, and two shorter scales. "short" is the full network for a tenth of the
-# epochs at ten times the learning rate, which keeps lambda_gl times the sum of learning
-# rates, and so the paper's grid of lambda_gl. "laptop" is a narrow network for a few
-# epochs: as a column's norm falls by about lambda_gl sqrt(r) times the sum of learning
-# rates, its larger lambda_gl stand there for the paper's. The threshold goes with the
-# learning rate (see the chapter on LeNet). "paper, code" is what the authors' code does
-# where it differs from the paper, but for masked columns (see `lenet_mnist_masked`).
+# App. D.3, and two shorter scales. "short" trains the full network for a tenth of the
+# epochs at ten times the learning rate. This keeps the product of lambda_gl and the sum
+# of learning rates, and so the paper's grid of lambda_gl. "laptop" trains a narrow
+# network for a few epochs. A column's norm falls by about lambda_gl sqrt(r) times the
+# sum of learning rates, so this scale has larger values of lambda_gl. The threshold
+# goes with the learning rate (see the chapter on LeNet). "paper, code" follows the
+# authors' code where that differs from the paper, except that columns are removed, not
+# masked (see `lenet_mnist_masked`).
 CIFAR = Recipe(300, 128, 0.01, weight_decay=1e-4, milestones=(150, 250))
 CIFAR_CODE = replace(CIFAR, milestones=(150, 225))
 CIFAR_SHORT = replace(CIFAR, epochs=30, lr=0.1, milestones=(15, 25))
@@ -57,7 +58,7 @@ RESNET18 = {
         {"width": 8},
     ),
 }
-# Table 13 ends one lambda_gl before Table 12
+# Table 13 lacks the last lambda_gl of Table 12
 VGG19 = {
     name: scale._replace(lambdas=CIFAR_LAMBDAS[:-1]) for name, scale in RESNET18.items()
 }
@@ -69,12 +70,12 @@ VGG19["laptop"] = Scale(
     {"width": 16},
 )
 
-# App. D.3. "paper, code" is what the source of its recipe does: the schedule of Vaswani
-# et al. with 128,000 steps of warm-up, of which 400 epochs are 45,600, and no clipping.
-# The paper's warm-up of 10 epochs is 1,140 steps of 256 pairs. lambda_gl weighs against
-# a sum over a batch's symbols: in batches of a quarter the size, a quarter of it is the
-# same. Adam's steps do not get smaller with the gradient: dead columns move on a floor
-# that goes with the square of the last learning rate, and so does the threshold.
+# App. D.3. "paper, code" follows the source of the paper's recipe: the schedule of
+# Vaswani et al. with 128,000 steps of warm-up (400 epochs are 45,600 steps), and no
+# clipping. The paper's warm-up of 10 epochs is 1,140 steps of 256 pairs. The loss is a
+# sum over the symbols of a batch, so a batch of a quarter the size takes a quarter of
+# lambda_gl. Adam's steps do not shrink with the gradient: dead columns stay on a floor
+# that is proportional to the square of the last learning rate, and so is the threshold.
 ADAM = Recipe(
     400,
     256,
@@ -101,12 +102,12 @@ TRANSFORMER = {
         {"layers": 2, "width": 128, "heads": 4, "inner": 512},
     ),
 }
-SYMBOLS_A_PAIR = 14  # to be found in English, on average, in Multi30k
+SYMBOLS_A_PAIR = 14  # the mean number of English target symbols in Multi30k
 
-# App. D.3. The code's learning rate, and no weight decay on norms and biases. The two
-# shorter scales are another data set: Imagenette at 64 pixels, the network at its full
-# width and at a quarter. Their lambda_gl have the paper's product with the sum of
-# learning rates, counted in steps.
+# App. D.3. "paper, code" has the code's learning rate, and no weight decay on norms and
+# biases. The two shorter scales train on another data set, Imagenette at 64 pixels, at
+# the full width and at a quarter of it. Their lambda_gl keep the paper's product with
+# the sum of learning rates over all steps.
 IMAGENET = Recipe(90, 256, 0.01, weight_decay=1e-4, milestones=(30, 60))
 IMAGENET_LAMBDAS = (2e-6, 8e-6, 0.0, 1e-6, 4e-6)
 RESNET50 = {
@@ -132,10 +133,10 @@ RESNET50 = {
         {"width": 16},
     ),
 }
-# The compact scale: not of the paper. The recipe of airbench (Jordan 2024), its summed
-# loss written as a mean, so that lambda_gl weighs against a mean as everywhere here:
-# 11.5 a batch of 1024 divided by 1 + 1 / (1 - momentum) is the rate, and decay is
-# 0.0153 / 11.5. The whitening, which is no trained map, stays dense.
+# The compact scale is not in the paper. It has the recipe of airbench (Jordan 2024),
+# with the summed loss written as a mean, as in the other image tasks: the learning rate
+# is 11.5 divided by 1 + 1 / (1 - momentum), and the weight decay is 0.0153 / 11.5. The
+# whitening layer is not a trained map and stays dense.
 COMPACT_RECIPE = Recipe(
     11,
     1024,
@@ -160,7 +161,7 @@ COMPACT = {
     )
     for epochs in (11, 5)
 }
-COMPACT_WIDTHS = (56, 48, 40, 32, 24)  # of narrow dense networks; it has 64
+COMPACT_WIDTHS = (56, 48, 40, 32, 24)  # of narrow dense networks; the full one has 64
 BUT_LAST_STAGE = ["conv1", "layer1", "layer2", "layer3", "fc"]
 
 
@@ -168,7 +169,7 @@ def lenet_mnist(lambdas=(), seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)):
     """Table 11 and the LeNet panels of Figs. 8-13, at each threshold eps_ps.
 
     The paper calls 1e-7 typical; 1e-5 is the default of the authors' code. Runs that
-    the threshold cannot touch (dense, lambda_gl = 0) are there once.
+    the threshold does not affect (dense, lambda_gl = 0) are listed once.
     """
     lambdas = lambdas or LENET.lambdas
     if not thresholds:
@@ -184,7 +185,7 @@ def lenet_mnist(lambdas=(), seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)):
 
 
 def lenet_mnist_batch_128(lambdas=(16e-5, 64e-5), seeds=(0,)):
-    """The batch size that the authors' code defaults to, for comparison."""
+    """The default batch size of the authors' code, for comparison."""
     recipe = replace(LENET.recipe, batch_size=128)
     scales = {"paper": LENET._replace(recipe=recipe)}
     return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("maestro",))
@@ -193,10 +194,10 @@ def lenet_mnist_batch_128(lambdas=(16e-5, 64e-5), seeds=(0,)):
 def lenet_mnist_masked(
     lambdas=(64e-5,), seeds=(0, 1, 2), thresholds=(1e-7, 1e-5), batch_size=64
 ):
-    """Columns masked as in the authors' code: do cut ranks come back?
+    """Columns masked, as in the authors' code: do the ranks of masked columns return?
 
-    At the paper's typical threshold and at the default of the code, 1e-5; the default
-    batch of the code is 128.
+    The thresholds are the paper's typical one and the code's default, 1e-5. The code's
+    default batch size is 128.
     """
     recipe = replace(LENET.recipe, batch_size=batch_size)
     return [
@@ -215,7 +216,7 @@ def lenet_mnist_masked(
 
 
 def lenet_mnist_proximal(lambdas=(), seeds=(0, 1, 2)):
-    """Exact zeros and no threshold: is Table 11 the same?"""
+    """Table 11 with a proximal step: exact zeros, and no threshold."""
     lambdas = lambdas or [value for value in LENET.lambdas if value > 0]
     scales = {"paper": LENET._replace(eps_ps=0.0)}
     return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("proximal",))
@@ -227,7 +228,7 @@ def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
 
 
 def resnet18_cifar10_proximal(lambdas=(), seeds=(0,)):
-    """The same, where there are batch norm and weight decay; at laptop scale."""
+    """The proximal step in a network with batch norm and weight decay, laptop scale."""
     laptop = RESNET18["laptop"]._replace(eps_ps=0.0)
     lambdas = lambdas or [value for value in laptop.lambdas if value > 0]
     scales = {"laptop": laptop}
@@ -240,14 +241,15 @@ def vgg19_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
 
 
 def transformer_multi30k(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
-    """Tables 3 and 14: the untied network, whose count they print."""
+    """Tables 3 and 14, with untied embeddings, which match the printed counts."""
     return _grid("transformer", TRANSFORMER, scale, lambdas, seeds, epochs)
 
 
 def transformer_multi30k_mean_loss(lambdas=(0.32,), seeds=(0,)):
-    """``lambdas`` read as weights beside the mean over symbols, at laptop scale.
+    """``lambdas`` as weights against the mean loss over symbols, at laptop scale.
 
-    For Adam the sum with so many times the lambda_gl is the same training.
+    With Adam this is the same training as the summed loss with lambda_gl multiplied by
+    the number of symbols.
     """
     symbols = TRANSFORMER["laptop"].recipe.batch_size * SYMBOLS_A_PAIR
     scaled = [round(value * symbols, 9) for value in lambdas]
@@ -257,7 +259,7 @@ def transformer_multi30k_mean_loss(lambdas=(0.32,), seeds=(0,)):
 def resnet50(scale="paper", lambdas=(), seeds=(0,), epochs=0, partial=False):
     """Tables 4 and 15: ImageNet-1k, or at shorter scales Imagenette at 64 pixels.
 
-    partial: only the last stage is decomposed, at all but the two smallest lambda_gl.
+    partial: decompose only the last stage, at all but the two smallest lambda_gl.
     """
     skip = ()
     if partial:
@@ -267,7 +269,7 @@ def resnet50(scale="paper", lambdas=(), seeds=(0,), epochs=0, partial=False):
 
 
 def resnet50_imagenet(scale="paper", lambdas=(), seeds=(0,), epochs=0):
-    """Both decompositions of Table 15, and the dense network once."""
+    """Both decompositions of Table 15, with the dense network once."""
     given = scale, lambdas, seeds, epochs
     partial = resnet50(*given, partial=True)
     return resnet50(*given) + [c for c in partial if c.method != "dense"]
@@ -280,7 +282,7 @@ def compact_cifar10(
     epochs=0,
     samplers=("pair",),
 ):
-    """Dense and factorised, where one core reaches 90 % in minutes; by each sampler."""
+    """The compact network, dense and factorised, by each sampler."""
     configs = []
     for place, sampler in enumerate(samplers):
         scales = {name: one._replace(sampler=sampler) for name, one in COMPACT.items()}
@@ -293,7 +295,7 @@ def compact_cifar10(
 def compact_cifar10_narrow(
     scale="compact, 11 epochs", widths=COMPACT_WIDTHS, seeds=(0, 1, 2, 3, 4)
 ):
-    """Dense networks of fewer channels: what a practitioner would try first."""
+    """Dense networks of fewer channels, the first thing that a practitioner tries."""
     dense = _grid("compact", COMPACT, scale, (), seeds, 0, ("dense",))
     return [
         replace(config, size={"width": width}) for width in widths for config in dense
@@ -301,7 +303,7 @@ def compact_cifar10_narrow(
 
 
 def every_compact_run():
-    """The compact scale, row by row: all seeds of one before the next."""
+    """The runs of the compact scale, row by row, with all seeds of a row together."""
     configs = []
     for scale in COMPACT:
         whole = compact_cifar10(scale)
@@ -323,10 +325,17 @@ def _grid(
     methods=("dense", "maestro"),
     skip=(),
 ):
-    """For each seed, each method at each lambda_gl (the dense one has none).
+    """The runs of each method at each lambda_gl, for each seed.
 
-    scales: {name: Scale}; lambdas: those of the scale if empty; epochs: the recipe's
-    if 0, else this is a scale of its own.
+    Args:
+        model: the name of the network.
+        scales: {name: Scale}.
+        scale: a name in ``scales``.
+        lambdas: the values of lambda_gl; the grid of the scale if empty.
+        seeds: the seeds.
+        epochs: the recipe's if 0; any other number makes a scale of its own.
+        methods: the methods; "dense" has no lambda_gl.
+        skip: the layers that stay dense.
     """
     if scale not in scales:
         raise ValueError(f"scale={scale!r}: {model} has {', '.join(scales)}")
@@ -351,11 +360,11 @@ def _grid(
 
 
 def _run(*fields):
-    """The `RunConfig` of these fields, with all options of its method."""
+    """The RunConfig of these fields, with the defaults of the method's options."""
     return resolve(RunConfig(*fields))
 
 
-# Pufferfish leaves these dense (design of its authors; App. B of Wang et al. 2021)
+# the layers that Pufferfish leaves dense (App. B of Wang et al. 2021)
 PUFFERFISH_SKIPS = {
     "lenet": ["conv1", "fc3"],
     "resnet18": ["conv1", "layer1.0", "*.shortcut", "fc"],
@@ -363,11 +372,11 @@ PUFFERFISH_SKIPS = {
     "resnet50": BUT_LAST_STAGE,
     "transformer": ["encoder.0", "decoder.0", "output"],
 }
-WARM_UP = 80 / 300  # the part of a training that is dense
+WARM_UP = 80 / 300  # the share of epochs that are dense
 
 
 def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25):
-    """Pufferfish on ``model``, after 80 epochs of 300 or that part of shorter ones."""
+    """Pufferfish on ``model``, with a dense warm-up of 80 / 300 of the epochs."""
     scales = {"lenet": {"paper": LENET}, "resnet18": RESNET18, "vgg19": VGG19}
     scales |= {"resnet50": RESNET50, "transformer": TRANSFORMER}
     task, recipe, _, _, size, _ = scales[model][scale]
@@ -386,10 +395,11 @@ def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25):
 
 
 def lenet_baselines(seeds=(0, 1, 2)):
-    """Every system on LeNet, each at two sizes: about a half and a quarter.
+    """Every system on LeNet, each at two sizes, about a half and a quarter.
 
-    Cuttlefish finds its own size. Its window of 11 epochs is for 300: here 3. XNOR-Net
-    leaves the first and last convolution as they are, and LeNet has no other.
+    Cuttlefish chooses its own size. Its window of 11 epochs is meant for 300 epochs, so
+    the window here is 3. XNOR-Net is left out, because it keeps the first and the last
+    convolution in full precision and LeNet has no others.
     """
     task, recipe, *_ = LENET
     skip = {"skip": PUFFERFISH_SKIPS["lenet"]}
@@ -447,9 +457,9 @@ NOTEBOOKS = {
 
 
 def for_notebook(name, **given):
-    """The runs that notebook ``name`` trains if it is told to, for its parameters.
+    """The runs that notebook ``name`` trains with ``train=True``.
 
-    given: the notebook's parameters; those that make a grid are used.
+    given: the notebook's parameters; only those of the grid are used.
     """
     if name not in NOTEBOOKS:
         raise ValueError(f"{name} has nothing to train")
@@ -462,10 +472,10 @@ def for_notebook(name, **given):
 
 
 def every_run():
-    """All runs of all experiments, each once, most wanted first.
+    """All runs of all experiments, each once, in order of priority.
 
-    The first few rows of each table with one seed, then the rest of the tables, then
-    the other seeds, then the compact scale, row by row, then the paper's scale.
+    First come the first rows of each table with one seed, then the other rows, then the
+    other seeds, then the compact scale row by row, then the paper's scale.
     """
     wanted = [
         ((config.seed, place >= FIRST_ROWS), config)

@@ -1,12 +1,12 @@
-"""One run: claimed, and trained, here or in a process of its own.
+"""One run: claimed, and trained in this process or in a process of its own.
 
-A process is started for the run and ended with it, so that its peak memory is the
-run's and its threads do not depend on what else runs. The price is a start of Python
-and PyTorch and the reading of the data, some seconds a run.
+With a process for each run, the peak memory of the process is the peak memory of the
+run, and the number of threads does not depend on other runs. The cost is a few seconds
+a run, to start Python and PyTorch and to read the data.
 
-A run is claimed by locking a file, which the system lets go of when the process ends,
-however it ends: two campaigns on one folder share the work, and a killed one blocks
-nobody.
+A run is claimed by locking a file. The system releases the lock when the process ends,
+in whatever way. Two campaigns on one folder therefore share the work, and a killed
+campaign blocks no other.
 """
 
 import fcntl
@@ -35,16 +35,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Epoch(NamedTuple):
-    """What a run under way tells: so many epochs more are done."""
+    """The message of a run in progress: ``count`` more epochs are done."""
 
     config: object
     words: str
     count: int
-    seconds: float  # of the last
+    seconds: float  # of the last epoch
 
 
 class Ended(NamedTuple):
-    """What a run tells last."""
+    """The last message of a run."""
 
     words: str
     failed: bool = False
@@ -52,9 +52,11 @@ class Ended(NamedTuple):
 
 @contextmanager
 def claim(config, wait=False):
-    """Hold the run for this process; yields whether it was free.
+    """Claim the run for this process. Yields whether the run was free.
 
-    wait: until it is, if another process has it.
+    Args:
+        config: the RunConfig.
+        wait: if another process has claimed the run, wait until it is free.
     """
     path = lock_path(config)
     with writing(path):
@@ -70,38 +72,49 @@ def claim(config, wait=False):
 
 
 def train(config, device, folder, note, stop, group=ALONE, **how):
-    """Train one run and return its record; None if another process has it.
+    """Claim and train one run.
 
-    Of a group, the first process claims and looks. how: what else `fit` takes.
+    Args:
+        config, device, folder: as for `fit`.
+        note: called with an `Epoch` after each epoch.
+        stop: as for `fit`.
+        group: the processes that share the run; the first one claims the run.
+        how: further arguments of `fit`.
+
+    Returns:
+        The record; None if another process has claimed the run.
+
+    Raises:
+        Interrupted: as `fit`.
     """
     if group.any(stop()):
         raise Interrupted(config.id)
     with claim(config) if group.main else nullcontext() as free:
         if not group.broadcast(free):
             return None
-        found = group.broadcast(records.find([config], folder))
-        if found:  # another process had it when this one made its list
-            return found[config.id]
-        told = epochs_done(config)
-        if group.main:  # the claim makes it the only one that writes these
+        recorded = group.broadcast(records.find([config], folder))
+        if recorded:  # another process has finished the run since this campaign began
+            return recorded[config.id]
+        noted = epochs_done(config)
+        if group.main:  # with the claim, no other process writes these files
             for path in (checkpoint_path(config), weights_path(config)):
                 remove_parts(path)
             remove_parts(records.path_of(config.id, folder))
 
         def report(training):
-            nonlocal told
+            nonlocal noted
             last = training.history.lines[-1]
             words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
             seconds = last["seconds"] + last["evaluation_seconds"]
-            note(Epoch(config, words, training.epoch - told, seconds))
-            told = training.epoch
+            note(Epoch(config, words, training.epoch - noted, seconds))
+            noted = training.epoch
 
         how |= {"report": report, "stop": stop, "folder": folder}
         return fit(config, device, group=group, **how)
 
 
 def over(deadline):
-    """Whether ``deadline``, a time.time() or None, is past."""
+    """Whether ``deadline`` (a time.time(), or None for none) is past."""
     return deadline is not None and time.time() > deadline
 
 
@@ -109,9 +122,11 @@ def over(deadline):
 
 
 class Worker:
-    """One run in a process of its own, as its parent sees it.
+    """A handle on a run in a process of its own.
 
-    ends: what is ready when there is something to hear. end: an `Ended`, or None.
+    Attributes:
+        ends: objects to wait for; one of them is ready when there is a message.
+        end: the `Ended` of the run; None while the run is in progress.
     """
 
     def __init__(self, config, *given):
@@ -121,22 +136,22 @@ class Worker:
         self.process = spawn.Process(target=_work, args=(its_end, config, *given))
         with _signals_blocked():
             self.process.start()
-        its_end.close()  # the process has the only one: when it ends, the pipe does
+        its_end.close()  # so that the pipe closes when the process ends
         self.ends = self.pipe, self.process.sentinel
 
     def __str__(self):
         return f"{describe(self.config)}: {self.end.words if self.end else 'under way'}"
 
     def heard(self):
-        """The epochs that it reported since they were last asked for."""
+        """The `Epoch` messages since the last call; sets ``end`` if the run ended."""
         epochs, alive = [], self.process.is_alive()
         try:
             while self.pipe.poll():
-                told = self.pipe.recv()
-                if isinstance(told, Ended):
-                    self.end = told
+                message = self.pipe.recv()
+                if isinstance(message, Ended):
+                    self.end = message
                 else:
-                    epochs.append(told)
+                    epochs.append(message)
         except (EOFError, OSError):
             alive = False
         if self.end or not alive:
@@ -145,26 +160,26 @@ class Worker:
         return epochs
 
     def stop(self, at_once=False):
-        """Have it write its checkpoint and end; or end without."""
+        """Ask the process to write its checkpoint and end; ``at_once``: kill it."""
         (self.process.kill if at_once else self.process.terminate)()
 
 
 def _died(code):
-    """How a process ended that told nothing, in words."""
+    """The reason in words why a process ended without a last message."""
     if code == -signal.SIGKILL:
         return "killed (SIGKILL), as the system does when memory runs out"
     if code < 0:
         return f"killed ({signal.Signals(-code).name})"
-    return f"its process ended with status {code}, without a word"
+    return f"its process ended with status {code} and no message"
 
 
 @contextmanager
 def _signals_blocked():
-    """What is started within it gets SIGTERM and Ctrl-C when it asks for them.
+    """Processes started inside the context receive signals once they unblock them.
 
-    Python and PyTorch start for seconds, in which they would not know what to do.
+    Python and PyTorch take seconds to start, and handle no signal before.
     """
-    resource_tracker.ensure_running()  # its start would let them through
+    resource_tracker.ensure_running()  # its start would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -173,7 +188,7 @@ def _signals_blocked():
 
 
 def _work(pipe, config, device, folder, threads, deadline, how):
-    """What a worker's process does: train one run, and tell of it."""
+    """The main function of a worker process: train one run and send messages."""
     import torch
 
     torch.set_num_threads(threads)
@@ -192,11 +207,11 @@ def _work(pipe, config, device, folder, threads, deadline, how):
     except Interrupted:
         pipe.send(Ended("stopped; its checkpoint is written"))
     except Exception as error:
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        pipe.send(Ended(told, failed=True))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        pipe.send(Ended(reason, failed=True))
 
 
 def _end_with_parent():
-    """No worker trains on for a campaign that was killed, holding its claims."""
+    """End with the parent, so that a killed campaign leaves no worker with a claim."""
     multiprocessing.parent_process().join()
     os._exit(1)

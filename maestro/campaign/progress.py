@@ -1,4 +1,4 @@
-"""What a campaign tells, and how long it expects to take: words, a bar, a pace."""
+"""The progress of a campaign: descriptions of runs, a bar, and expected times."""
 
 import statistics
 
@@ -12,8 +12,7 @@ from ..training.machine import device_name, pick_device
 def describe(config):
     """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
 
-    The scale is said where it is not the paper's, the size where it is not the model's
-    own, options where they are not empty.
+    The paper's scale, the model's default size and empty options are left out.
     """
     size, options = (
         " ".join(f"{k}={_short(v)}" for k, v in values.items() if v != [])
@@ -25,9 +24,12 @@ def describe(config):
 
 
 def result(record):
-    """What came of a run: '98.91 %, 31,363 parameters, 105 s'; None if left alone."""
+    """The result of a run, '98.91 %, 31,363 parameters, 105 s', from its record.
+
+    record: None if another process has claimed the run.
+    """
     if record is None:
-        return "left to the process that has it under way"
+        return "left to another process, which is training it"
     final, seconds = record["final"], record["ran_on"]["wall_seconds"]
     return (
         f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters, "
@@ -36,7 +38,7 @@ def result(record):
 
 
 def bar(todo, shown):
-    """A bar of all epochs that ``todo`` has left, if stderr is a terminal."""
+    """A progress bar of all epochs left in ``todo``, if stderr is a terminal."""
     from tqdm import tqdm
 
     total = sum(epochs(config) - epochs_done(config) for config in todo)
@@ -45,10 +47,11 @@ def bar(todo, shown):
 
 
 class Pace:
-    """Seconds per epoch of each kind of run, learned from records and as they come.
+    """Expected seconds of runs, from the epochs of earlier runs of the same kind.
 
-    A kind is a task, model, size and method at one device, or so many processes. What
-    was never seen has no expectation, and may be started: that is how it is learned.
+    The kind of a run is its task, model, size and method. Only runs on the same device
+    and as many processes count. A kind without epochs has no expectation; its runs may
+    start, so that their epochs can be measured.
     """
 
     def __init__(self, device, folder=None, processes=1):
@@ -65,7 +68,7 @@ class Pace:
         self.seconds.setdefault(self._kind(config), []).append(seconds)
 
     def expected(self, config):
-        """Seconds that ``config`` still needs; 0 if nothing like it was ever seen."""
+        """The seconds that ``config`` still needs; 0 if its kind has no epochs."""
         seen = self.seconds.get(self._kind(config))
         if not seen:
             return 0

@@ -1,8 +1,9 @@
-"""Run what has no record, several at a time, so that nothing finished is ever lost.
+"""Train the runs without a record, several at a time.
 
-Each run has a process of its own (process.py); if the system kills that, for memory
-say, this one run is named and the others go on. Under torchrun one run after another
-has all the processes, and the first of them claims, decides and tells.
+Each run has a process of its own (process.py). If the system kills that process, for
+lack of memory say, the run is reported as failed and the other runs continue. Under
+torchrun the runs are trained one after another, each by all processes; the first
+process claims the runs, decides and reports.
 """
 
 import multiprocessing
@@ -28,11 +29,11 @@ from .progress import Pace, bar, describe, result
 
 
 class RunsFailed(RuntimeError):
-    """Some runs of a campaign failed; names each and why. The others are recorded."""
+    """Runs of a campaign failed. The message names each; the others are recorded."""
 
 
 def missing(configs, folder=None):
-    """Those of ``configs`` that have no record yet, in their order, each once."""
+    """The ``configs`` without a record, in their order, each once."""
     found = records.find(configs, folder)
     return list({c.id: c for c in configs if c.id not in found}.values())
 
@@ -48,25 +49,36 @@ def run(
     eager=False,
     precision="auto",
 ):
-    """Train those of ``configs`` that have no record; returns {id: record} of all.
+    """Train the ``configs`` without a record.
+
+    A run that another process has claimed is left to that process.
 
     Args:
-        workers: runs at the same time. On a CPU each has its share of the cores, the
-            same however few runs are left, so that a resumed run ends bit for bit as
-            an uninterrupted one.
-        minutes: a budget: a run that is not expected to finish in what is left of it
-            is not started, and when it is over the runs under way write their
-            checkpoints.
-        group: torchrun's processes, all of which call this and train together;
-            ``workers`` says nothing then, and the first run that fails ends it all,
-            because processes that wait for each other do not agree on how to go on.
-        eager, precision: as `fit` takes them.
+        configs: a list of RunConfigs.
+        device: the device to train on, as for `pick_device`.
+        workers: the number of runs at the same time. On a CPU each run has an equal
+            share of the cores, even when few runs are left, so that a resumed run ends
+            bit for bit like an uninterrupted one.
+        folder: the folder of the records; data/runs if None.
+        progress: whether to show progress on stderr.
+        minutes: a time budget. A run that is not expected to finish within the budget
+            is not started. When the budget is spent, the runs in progress write their
+            checkpoints and stop.
+        group: torchrun's processes. All of them call `run` and train together;
+            ``workers`` is then ignored, and the first failed run ends the campaign,
+            because the processes cannot agree on how to continue.
+        eager, precision: as for `fit`.
 
-    A run that another process has under way is left to it. Raises, before anything is
-    trained, ValueError on what cannot be run, DataError if data is missing or damaged
-    and DiskError if a folder cannot be written; RunsFailed after the others are
-    finished and recorded. SIGTERM is as Ctrl-C: KeyboardInterrupt, after the runs under
-    way have written their checkpoints; a second one does not wait for these.
+    Returns:
+        {id: record} of all ``configs`` with a record.
+
+    Raises:
+        ValueError: a config or an argument is wrong.
+        DataError: data is missing or damaged.
+        DiskError: a folder cannot be written. These three come before any training.
+        RunsFailed: runs failed. The other runs are finished and recorded first.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the runs in progress have
+            written their checkpoints; a second signal ends these at once.
     """
     _check_configs(configs)
     integer("workers", workers, low=1)
@@ -74,7 +86,7 @@ def run(
         raise ValueError(f"minutes={minutes!r}: it takes a number > 0")
     deadline = None if minutes is None else time.time() + 60 * minutes
     check_precision(precision)
-    pick_device(device)  # raises, saying what is wrong
+    pick_device(device)  # raises if the device is wrong
     todo = group.broadcast(missing(configs, folder))
     if todo:
         _check_todo(todo, folder)
@@ -102,7 +114,7 @@ def _check_configs(configs):
 
 
 def _check_todo(todo, folder):
-    """Raise what runs would stumble over later: names, folders and data, each once."""
+    """Check names, folders and data before any run starts, each once."""
     for config in todo:
         methods.make(config)
     for config in {(c.model, str(c.size)): c for c in todo}.values():
@@ -119,9 +131,16 @@ def _check_todo(todo, folder):
 
 
 def _run_all(todo, workers, given, progress):
-    """Train ``todo``, a process each; returns which failed and why, in words.
+    """Train ``todo``, each run in a process of its own.
 
-    given: what every `Worker` is given: (device, folder, threads, deadline, how).
+    Args:
+        todo: the configs to train.
+        workers: the number of runs at the same time.
+        given: further arguments of `Worker`: (device, folder, threads, deadline, how).
+        progress: whether to show progress on stderr.
+
+    Returns:
+        A description of each failed run.
     """
     device, folder, _, deadline, _ = given
     pace, waiting, working, ended = Pace(device, folder), list(todo), [], []
@@ -134,7 +153,7 @@ def _run_all(todo, workers, given, progress):
                     waiting.remove(config)
                     working.append(Worker(config, *given))
                 if not working:
-                    break  # what waits, if anything, does not fit into the budget
+                    break  # the waiting runs, if any, do not fit into the budget
                 ends = [end for worker in working for end in worker.ends]
                 if signals in connection.wait([*ends, signals]):
                     for worker in working:
@@ -149,17 +168,17 @@ def _run_all(todo, workers, given, progress):
                         if progress and shown.disable:
                             line = f"[{len(ended)}/{len(todo)}] {worker}"
                             print(line, file=sys.stderr, flush=True)
-        finally:  # none is left, unless this process fails
+        finally:  # only if this process fails are workers left
             for worker in working:
                 worker.stop()
     if stopping:
         raise KeyboardInterrupt
-    _tell_waiting(waiting, progress)
+    _report_waiting(waiting, progress)
     return [str(worker) for worker in ended if worker.end.failed]
 
 
 def _fitting(waiting, free, pace, deadline):
-    """The next runs to start, at most ``free``, in their order; those with time."""
+    """The next runs to start: at most ``free``, in order, and within the budget."""
     left = float("inf") if deadline is None else deadline - time.time()
     if left <= 0:
         return []
@@ -172,17 +191,17 @@ def _take_in(epoch, shown, pace):
     pace.note(epoch.config, epoch.seconds)
 
 
-def _tell_waiting(waiting, shown):
+def _report_waiting(waiting, shown):
     if waiting and shown:
-        print(f"{len(waiting)} runs were not started: no time", file=sys.stderr)
+        print(f"{len(waiting)} runs were not started: no time left", file=sys.stderr)
 
 
 @contextmanager
 def _signals_noted():
-    """Within it SIGTERM and Ctrl-C interrupt nothing: yields what receives them.
+    """Inside the context SIGTERM and Ctrl-C do not interrupt; yields a connection.
 
-    That is a connection, with one message for each. Outside of the main thread, where
-    Python shows no signals, it receives none.
+    The connection receives one message for each signal. Outside the main thread, where
+    Python delivers no signals, the connection receives none.
     """
     receives, sends = multiprocessing.Pipe(duplex=False)
     before = {}
@@ -200,7 +219,7 @@ def _signals_noted():
 
 
 def _run_together(todo, device, folder, progress, deadline, how):
-    """Train ``todo`` here, one after another, each in all processes of the group."""
+    """Train ``todo`` one after another, each run by all processes of the group."""
     group = how["group"]
     pace, waiting = Pace(device, folder, group.processes), list(todo)
     shown = progress and group.main
@@ -212,21 +231,21 @@ def _run_together(todo, device, folder, progress, deadline, how):
         def stop():
             return signals.poll() or over(deadline)
 
-        def tell(words):
+        def report(words):
             if shown and shown_bar.disable:
                 print(words, file=sys.stderr, flush=True)
 
         while config := group.broadcast(_fitting(waiting, 1, pace, deadline)):
             [config] = config
             waiting.remove(config)
-            told = f"[{len(todo) - len(waiting)}/{len(todo)}] {describe(config)}: "
+            name = f"[{len(todo) - len(waiting)}/{len(todo)}] {describe(config)}: "
             try:
-                tell(told + result(train(config, device, folder, note, stop, **how)))
+                report(name + result(train(config, device, folder, note, stop, **how)))
             except Interrupted:
-                tell(told + "stopped; its checkpoint is written")
+                report(name + "stopped; its checkpoint is written")
                 break
             except Exception as error:
                 raise RunsFailed(f"{describe(config)}: {error}") from error
         if group.any(signals.poll()):
             raise KeyboardInterrupt
-    _tell_waiting(waiting, shown)
+    _report_waiting(waiting, shown)

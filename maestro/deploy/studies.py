@@ -1,8 +1,9 @@
-"""What is asked of a trained network's weights before they go (Sec. 3.4, 5.5; App. E).
+"""Post-training studies, stored in the run's record (Sec. 3.4, 5.5; App. E).
 
-Smaller networks from a low-rank one, without training; translations and their BLEU; the
-accuracy with test-time augmentation. The weights lie in data/cache only until then;
-what is found is kept in the run's record, under ``studies``.
+The studies are smaller networks cut from a low-rank network without training,
+translations with their BLEU, and the accuracy with test-time augmentation. The weights
+in data/cache may be deleted afterwards: the points of a study are in the record, under
+``studies``.
 """
 
 import copy
@@ -22,14 +23,14 @@ from ..training.distributed import ALONE
 from ..training.loop import Training
 from ..training.machine import made
 
-LASSO = ("lambda_gl", "eps_ps")  # the options that a donor of ranks may have otherwise
+LASSO = ("lambda_gl", "eps_ps")  # the options in which a donor of ranks may differ
 
 
 def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
-    """Train those of ``configs`` that have no record, then make every missing study.
+    """Train the ``configs`` without a record, then make every missing study.
 
-    Raises as `campaign.run`, whose arguments these are, and `study` do. Runs that fail
-    keep the others from no study.
+    The arguments are those of `campaign.run`; the exceptions are those of
+    `campaign.run` and `study`. If runs fail, the studies of the others are made first.
     """
     failed = None
     try:
@@ -43,21 +44,32 @@ def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
 
 
 def study(configs, device="auto", folder=None):
-    """Every study of ``configs``' weights that their records lack, added to these.
+    """Make every study that the records of ``configs`` lack, and add it to the records.
 
-    Runs without a record or without weights, and diverged ones, are left as they are.
-    Of runs without a lasso "ranks_of" (Fig. 13), {donor's id: point}, for each donor:
-    a run of ``configs`` that differs in lambda_gl and eps_ps only. Of translating runs
-    "bleu": `bleu_of`. At the compact scale "views": `views_of`. Returns how many points
-    were added. Raises RuntimeError where BLEU is asked for without sacreBLEU.
+    "ranks_of" (`truncate_to_ranks_of`) is for runs without a lasso, with one point for
+    each donor: a run of ``configs`` that differs only in lambda_gl and eps_ps. "bleu" is for translation (`bleu_of`), "views" for the compact model (`views_of`). Runs
+    without a record or without weights, and diverged runs, are skipped.
+
+    Args:
+        configs: a list of RunConfigs.
+        device: the device to evaluate on, as for `pick_device`.
+        folder: the folder of the records; data/runs if None.
+
+    Returns:
+        The number of points added.
+
+    Raises:
+        RuntimeError: sacreBLEU is missing, or saved weights are damaged.
     """
-    found, added = records.find(configs, folder), 0
+    finished, added = records.find(configs, folder), 0
     for config in configs:
-        if not _can_be_asked(config, found):
+        if not _can_be_studied(config, finished):
             continue
-        donors = [c for c in configs if c.id in found and _differ_in_lasso(config, c)]
+        donors = [
+            c for c in configs if c.id in finished and _differ_in_lasso(config, c)
+        ]
         if donors:
-            cut = partial(truncate_to_ranks_of, config, donors, found, device)
+            cut = partial(truncate_to_ranks_of, config, donors, finished, device)
             added += _add(config, "ranks_of", cut, folder)
         if config.task == "multi30k":
             translated = partial(bleu_of, config, device)
@@ -68,12 +80,19 @@ def study(configs, device="auto", folder=None):
     return added
 
 
-def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
-    """``config``'s network cut, untrained, to the ranks that ``donors`` ended at.
+def truncate_to_ranks_of(config, donors, recorded, device="cpu", known=()):
+    """The network of ``config`` truncated to the final ranks of each donor (Fig. 13).
 
-    found: {id: record} of the donors. known: ids of donors to leave out. Returns
-    {donor's id: {parameters, test_accuracy (%), params, macs}}; the parameters are the
-    donor's lasso.
+    Args:
+        config: the RunConfig of the network.
+        donors: the RunConfigs whose ranks are taken.
+        recorded: {id: record} of the donors.
+        device: the device to evaluate on.
+        known: ids of donors to leave out.
+
+    Returns:
+        {donor's id: {parameters, test_accuracy (%), params, macs}}; the parameters are
+        the donor's lasso.
     """
     donors = [donor for donor in donors if donor.id not in known]
     if not donors:
@@ -82,7 +101,7 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
     whole, points = training.model, {}
     for donor in donors:
         training.model = copy.deepcopy(whole)
-        kept = truncate(training.model, records.final_ranks(found[donor.id]))
+        kept = truncate(training.model, records.final_ranks(recorded[donor.id]))
         points[donor.id] = {
             "parameters": {name: donor.options[name] for name in LASSO},
             "test_accuracy": training.evaluate()["test_accuracy"],
@@ -92,10 +111,18 @@ def truncate_to_ranks_of(config, donors, found, device="cpu", known=()):
 
 
 def bleu_of(config, device="cpu", known=()):
-    """BLEU of ``config``'s network on the test sentences, by each of records.SEARCHES.
+    """BLEU of the network of ``config`` on the test sentences, by each search.
 
-    known: searches to leave out. Returns {search: {parameters, score, signature}}, the
-    signature sacreBLEU's. Raises RuntimeError without sacreBLEU.
+    Args:
+        config: the RunConfig of the network.
+        device: the device to translate on.
+        known: names of records.SEARCHES to leave out.
+
+    Returns:
+        {search: {parameters, score, signature}}, with sacreBLEU's signature.
+
+    Raises:
+        RuntimeError: sacreBLEU is missing.
     """
     left = {name: n for name, n in records.SEARCHES.items() if name not in known}
     if not left:
@@ -114,9 +141,15 @@ def bleu_of(config, device="cpu", known=()):
 
 
 def views_of(config, device="cpu", known=()):
-    """The task's figures for ``config``'s network, averaged over six views of an image.
+    """The figures of the network of ``config`` with six views of each image averaged.
 
-    known: not empty if they are known already. Returns {"six": {parameters, figures}}.
+    Args:
+        config: the RunConfig of the network.
+        device: the device to evaluate on.
+        known: not empty if the record has these figures already.
+
+    Returns:
+        {"six": {parameters, test_loss, test_accuracy (%)}}; empty if known.
     """
     if known:
         return {}
@@ -125,15 +158,15 @@ def views_of(config, device="cpu", known=()):
 
 
 def _trained(config, device):
-    """``config``'s Training with the weights that it ended with.
+    """The Training of ``config`` with its final weights.
 
-    Raises RuntimeError, naming the file, if they are damaged.
+    Raises RuntimeError if the file of the weights is damaged.
     """
     training, path = Training(config, device), weights_path(config)
     try:
         weights = torch.load(path, training.device, weights_only=True)
         training.restore_network(weights)
-    except Exception as error:  # damage shows as almost any of them
+    except Exception as error:  # a damaged file can raise almost any exception
         why = (str(error) or repr(error)).splitlines()[0]
         raise RuntimeError(
             f"{path} is damaged ({why}): delete it to do without its studies"
@@ -141,21 +174,22 @@ def _trained(config, device):
     return training
 
 
-def _can_be_asked(config, found):
-    finished = config.id in found and found[config.id]["status"] == "finished"
+def _can_be_studied(config, recorded):
+    """Whether the run has finished and its weights are saved."""
+    finished = config.id in recorded and recorded[config.id]["status"] == "finished"
     return finished and weights_path(config).is_file()
 
 
-def _add(config, name, ask, folder):
-    """The points that the record's study ``name`` lacks, by ``ask``; returns how many.
+def _add(config, name, compute, folder):
+    """Add the points that the record's study ``name`` lacks; returns their number.
 
-    Under the run's claim: of two processes that study a run, the second waits, and
-    reads what the first has written.
+    The run is claimed meanwhile: of two processes that study one run, the second waits
+    and then reads the record that the first has written.
     """
     with claim(config, wait=True):
         record = records.read(records.path_of(config.id, folder))
         known = record["studies"].get(name, {})
-        points = ask(known=known)
+        points = compute(known=known)
         if points:
             dated = {key: point | made() for key, point in points.items()}
             record["studies"][name] = known | dated

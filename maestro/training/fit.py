@@ -116,7 +116,7 @@ def resume(training, checkpoint):
             if key in state["generators"]:
                 state["generators"][key] = state["generators"][key].cpu()
         training.load_state_dict(state)
-    except Exception as error:  # damage shows as almost any of them
+    except Exception as error:  # a damaged file can raise almost any exception
         why = (str(error) or repr(error)).splitlines()[0]
     if not group.any(why):
         return training
