@@ -156,7 +156,7 @@ def test_without_any_good_mirror_the_error_says_where_and_what_to_do(server, tmp
     with pytest.raises(DataError) as caught:
         prepared(tmp_path)
     message = str(caught.value)
-    assert message.startswith("train-images-idx3-ubyte.gz could not be had")
+    assert message.startswith("train-images-idx3-ubyte.gz could not be fetched")
     for bad in BAD:
         assert f"{server.url}{bad}/" in message
     assert f"by hand, put it in {tmp_path}" in message
@@ -180,7 +180,7 @@ def test_a_damaged_file_put_there_by_hand_is_named(server, tmp_path):
     (tmp_path / "mnist.npz").unlink()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"nothing")
     server.mirrors("missing")
-    with pytest.raises(DataError, match="ubyte.gz is there but damaged .*missing"):
+    with pytest.raises(DataError, match="ubyte.gz exists but is damaged .*missing"):
         prepared(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_fetched(
 
 
 def test_missing_data_says_how_to_get_them(server, tmp_path):
-    with pytest.raises(DataError, match="mnist.npz is not there; .*maestro data mnist"):
+    with pytest.raises(DataError, match="mnist.npz is missing; .*maestro data mnist"):
         datasets.load("mnist")
 
 
@@ -299,7 +299,9 @@ def test_the_wrong_file_is_thrown_away(big, tmp_path):
 def test_a_file_that_is_not_packed_is_compared_as_it_is(big, tmp_path):
     _, source = big
     (tmp_path / "big.bin").write_bytes(CONTENT[:-1])
-    with pytest.raises(DataError, match="big.bin is there but damaged .its md5 is not"):
+    with pytest.raises(
+        DataError, match="big.bin exists but is damaged .its md5 is not"
+    ):
         fetch(source(), tmp_path)
     (tmp_path / "big.bin").write_bytes(CONTENT)
     got(source(), tmp_path)

@@ -185,13 +185,13 @@ def test_the_fingerprint_is_that_of_the_list(tree):
 
 def test_a_tree_that_is_not_whole_is_refused(tree):
     (tree / "val" / "n02").rename(tree / "n02")
-    with pytest.raises(DataError, match="train and val have not the same classes"):
+    with pytest.raises(DataError, match="train and val have different classes"):
         task_of(tree)
     (tree / "val" / "n01").rename(tree / "n01")
     with pytest.raises(DataError, match="val holds no pictures"):
         task_of(tree)
     (tree / "val").rmdir()
-    with pytest.raises(DataError, match="val is not there: it takes the pictures as"):
+    with pytest.raises(DataError, match="val is missing: put the pictures there as"):
         task_of(tree)
 
 
@@ -201,7 +201,7 @@ def test_a_tree_that_is_not_whole_is_refused(tree):
 def test_without_imagenet_the_error_says_what_to_do(tree):
     assert not datasets.available("imagenet")
     for ask in (lambda: datasets.load("imagenet"), datasets.PREPARE["imagenet"]):
-        with pytest.raises(DataError, match="imagenet is not there: put .* register"):
+        with pytest.raises(DataError, match="imagenet is missing: register .* put"):
             ask()
 
 
@@ -231,7 +231,7 @@ def archive(tree, tmp_path, monkeypatch):
 
 
 def test_imagenette_is_unpacked_once(archive, tmp_path):
-    with pytest.raises(DataError, match="imagenette2 is not there; .*data imagenette"):
+    with pytest.raises(DataError, match="imagenette2 is missing; .*data imagenette"):
         datasets.load("imagenette")
     assert datasets.PREPARE["imagenette"]() == tmp_path / "imagenette2"
     assert datasets.available("imagenette") and len(datasets.load("imagenette")) == 13

@@ -319,7 +319,7 @@ def test_cifar10_is_made_of_either_original(kind, cifar10_file, folder):
 def test_cifar10_from_a_damaged_original_is_refused(cifar10_file, folder):
     path = cifar10_file("python")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="cifar-10-python.tar.gz is there but damaged"):
+    with pytest.raises(DataError, match="cifar-10-python.tar.gz exists but is damaged"):
         datasets.prepare_cifar10(progress=False)
     assert [p.name for p in folder.iterdir()] == [path.name]
 
@@ -327,7 +327,7 @@ def test_cifar10_from_a_damaged_original_is_refused(cifar10_file, folder):
 def test_cifar10_without_any_original_says_which_to_fetch(cifar10_file, folder):
     with pytest.raises(DataError, match="cifar-10-python.tar.gz could not .* by hand"):
         datasets.prepare_cifar10(progress=False)
-    with pytest.raises(DataError, match="cifar10.npz is not there; .*data cifar10"):
+    with pytest.raises(DataError, match="cifar10.npz is missing; .*data cifar10"):
         datasets.load("cifar10")
 
 
@@ -410,9 +410,7 @@ def test_imagenette_is_made_of_the_original_file(tree, folder, monkeypatch):
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     source = replace(originals.IMAGENETTE, md5=md5, mirrors=())
     monkeypatch.setattr(originals, "IMAGENETTE", source)
-    with pytest.raises(
-        DataError, match="imagenette64.npz is not there; .*imagenette64"
-    ):
+    with pytest.raises(DataError, match="imagenette64.npz is missing; .*imagenette64"):
         datasets.load("imagenette64")
     assert datasets.PREPARE["imagenette64"]() == folder / "imagenette64.npz"
     check_imagenette(datasets.load("imagenette64"))

@@ -89,7 +89,7 @@ def test_text_that_is_not_parallel_is_refused(raw):
     with pytest.raises(DataError, match="multi30k: val.de and .en differ in length"):
         corpus.tokenise(raw)
     (raw / "val.en.gz").unlink()
-    with pytest.raises(DataError, match="val.en.gz is not there"):
+    with pytest.raises(DataError, match="val.en.gz is missing"):
         corpus.tokenise(raw)
 
 
@@ -121,13 +121,13 @@ def test_without_spacy_the_error_says_what_to_do(raw, monkeypatch):
 def test_damaged_text_is_named(raw):
     (raw / "train.de.gz").write_bytes(gzip.compress(b"Ein Hund\n"))
     for ask in (lambda: datasets.load("multi30k"), datasets.PREPARE["multi30k"]):
-        with pytest.raises(DataError, match="train.de.gz is there but damaged"):
+        with pytest.raises(DataError, match="train.de.gz exists but is damaged"):
             ask()
 
 
 def test_missing_text_says_how_to_get_it(raw):
     (raw / "train.de.gz").unlink()
-    with pytest.raises(DataError, match="multi30k.npz is not there; .*data multi30k"):
+    with pytest.raises(DataError, match="multi30k.npz is missing; .*data multi30k"):
         datasets.load("multi30k")
     with pytest.raises(DataError, match=f"train.de.gz could not .*, put it in {raw}"):
         datasets.PREPARE["multi30k"]()

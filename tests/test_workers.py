@@ -152,7 +152,7 @@ def test_missing_data_are_told_before_anything_is_trained(
 ):
     monkeypatch.setenv("MAESTRO_DATA", str(tmp_path))
     configs = [digits_config(), experiments.lenet_mnist()[0]]
-    with pytest.raises(datasets.DataError, match="mnist.npz is not there"):
+    with pytest.raises(datasets.DataError, match="mnist.npz is missing"):
         workers.run(configs)
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name: as tensors on the device, or read by workers if they do not fit.
+"""Data sets by name: tensors on the device, or read by workers if too large for that.
 
 A task has ``epoch(batch_size, seed, done)``, ``loss(model, batch)``,
 ``evaluate(model)``, ``example``, ``classes``, ``metric``, ``fingerprint`` and a length.
@@ -63,7 +63,7 @@ TASKS = {
     "imagenette": imagenet.imagenette,
 }
 
-FILES = {"cifar10_alternating": "cifar10"}  # of tasks that are not called as their data
+FILES = {"cifar10_alternating": "cifar10"}  # {task: the name of its data, if different}
 
 
 def load(task, device="cpu"):
@@ -77,7 +77,7 @@ def load(task, device="cpu"):
 
 
 def available(task):
-    """Whether the data of ``task`` is there, as `load` takes it up at once."""
+    """Whether the prepared data of ``task`` is in the data folder."""
     if task in imagenet.TREES:
         return (data_folder() / imagenet.TREES[task]).is_dir()
     return (
@@ -86,7 +86,7 @@ def available(task):
 
 
 def prepare_digits():
-    """Nothing to fetch: they come with scikit-learn."""
+    """Check that scikit-learn has the digits; nothing is fetched."""
     digits()
     return "the digits come with scikit-learn"
 

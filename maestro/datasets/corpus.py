@@ -1,8 +1,8 @@
-"""From Multi30k's raw text to symbols: tokenised once, cached, then without spaCy.
+"""Multi30k from raw text to symbols: tokenised once by spaCy, then cached.
 
-The pipeline of the paper's recipe: spaCy's rule-based tokenizers, lower case, words
-seen at least three times in the training text of their language, both languages in one
-vocabulary: exactly 9,521 symbols (App. D; Elliott et al. 2016).
+This is the pipeline of the paper's recipe: spaCy's rule-based tokenizers, lower case,
+and one vocabulary of the words that occur at least three times in the training text of
+their language, exactly 9,521 symbols (App. D; Elliott et al. 2016).
 """
 
 import gzip
@@ -22,8 +22,8 @@ UNKNOWN, PAD, START, END = range(4)
 SPECIALS = ("<unk>", "<blank>", "<s>", "</s>")
 SIDES = ("de", "en")
 SPLITS = ("train", "val", "test_2016_flickr")
-LONGEST = 100  # words of a training sentence; longer pairs are left out
-SEEN = 3  # how often a word must be seen to be in the vocabulary
+LONGEST = 100  # words of a training sentence; pairs with a longer one are left out
+SEEN = 3  # the fewest occurrences of a word in the vocabulary
 
 MIRRORS = (
     "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",
@@ -47,11 +47,21 @@ MULTI30K_FINGERPRINT = (
 
 
 def prepare_multi30k(folder=None, progress=True, online=True):
-    """Fetch Multi30k's raw text, tokenise it, write ``multi30k.npz``; returns its path.
+    """Fetch Multi30k's raw text, tokenise it and write ``multi30k.npz``.
 
-    The text is kept, in ``folder``/multi30k/*.gz; what is there already is taken if it
-    is right. Raises DataError naming the file that is damaged, or could not be had, or
-    if spaCy is missing.
+    The text stays in ``folder``/multi30k/*.gz. Files that are there are used if their
+    checksums are right.
+
+    Args:
+        folder: the data folder; `data_folder` if None.
+        progress: whether to show progress bars.
+        online: whether missing files may be fetched.
+
+    Returns:
+        The path of ``multi30k.npz``.
+
+    Raises:
+        DataError: a file is damaged or cannot be fetched, or spaCy is missing.
     """
     target = Path(folder or data_folder()) / "multi30k.npz"
     if target.is_file():
@@ -65,7 +75,7 @@ def prepare_multi30k(folder=None, progress=True, online=True):
 
 
 def fingerprint(arrays):
-    """sha256 of all arrays in the order of their names, as hexadecimal."""
+    """The sha256 of all arrays in the order of their names, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
@@ -73,18 +83,18 @@ def fingerprint(arrays):
 
 
 def tokenise(folder):
-    """The arrays of a corpus: raw text in ``folder`` -> vocabulary and symbols.
+    """The arrays of a corpus, vocabulary and symbols, from raw text.
 
-    folder: holds {train,val,test_2016_flickr}.{de,en}.gz, one sentence a line. Needs
-    spaCy (its blank pipelines: rules only, nothing is downloaded). Raises DataError if
-    it or a file is missing, or the two sides of a split differ in length.
+    folder: holds {train,val,test_2016_flickr}.{de,en}.gz, one sentence a line. spaCy's
+    blank pipelines have rules only, so nothing is downloaded. Raises DataError if spaCy
+    or a file is missing, or if the two sides of a split differ in length.
     """
     text = {(s, side): _sentences(folder, s, side) for s in SPLITS for side in SIDES}
     for split in SPLITS:
         if len(text[split, "de"]) != len(text[split, "en"]):
             raise DataError(f"{folder}: {split}.de and .en differ in length")
     words = list(SPECIALS)
-    for side in ("en", "de"):  # target words first, then source words that are new
+    for side in ("en", "de"):  # target words first, then the other source words
         known = set(words)
         words += [w for w in _vocabulary(text["train", side]) if w not in known]
     index = {word: i for i, word in enumerate(words)}
@@ -112,20 +122,20 @@ def _sentences(folder, split, side):
         import spacy
     except ImportError:
         raise DataError(
-            "tokenising needs spaCy: pip install spacy==3.8.18, or make multi30k.npz "
-            "where spaCy is and copy it into the data folder"
+            "tokenising needs spaCy: pip install spacy==3.8.18, or copy a multi30k.npz "
+            "from a machine with spaCy into the data folder"
         ) from None
     path = folder / f"{split}.{side}.gz"
     if not path.is_file():
-        raise DataError(f"{path} is not there")
+        raise DataError(f"{path} is missing")
     tokenizer = spacy.blank(side).tokenizer
-    # not splitlines(), which takes more than a new line for the end of one
+    # not splitlines(), which also splits at other characters than new lines
     lines = gzip.decompress(path.read_bytes()).decode().removesuffix("\n").split("\n")
     return [[t.text.lower() for t in tokenizer(line.strip())] for line in lines]
 
 
 def _vocabulary(sentences):
-    """Words seen often enough, the most frequent first, ties by alphabet."""
+    """The words with at least SEEN occurrences, by frequency, then by alphabet."""
     counts = Counter(word for sentence in sentences for word in sentence)
     kept = [word for word, count in counts.items() if count >= SEEN]
     return sorted(kept, key=lambda word: (-counts[word], word))

@@ -1,8 +1,8 @@
-"""Files from the net: several mirrors, checksums, resuming; whole or not at all.
+"""Downloads with mirrors, checksums and resumption.
 
-While a file comes in it is NAME.part, which is kept when the connection breaks and gone
-on with the next time. Only what has the right checksum gets its name. A file that was
-put there by hand is as good as one that was fetched.
+A file is NAME.part while its download is in progress. If the connection breaks, the
+part stays and the next call resumes the download. A file gets its name only once its
+checksum is right. A file put into the folder by hand is used like a fetched one.
 """
 
 import gzip
@@ -20,15 +20,19 @@ from .prepared import DataError
 
 _CHUNK = 1 << 16  # bytes
 _TIMEOUT = 30  # seconds without an answer
-_NO_RANGE = 416  # HTTP: what we have already is no beginning of that file
+_NO_RANGE = 416  # HTTP: the range is not in the file
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to fetch, and where from.
+    """A file to fetch, and its mirrors.
 
-    md5: of the unpacked content if ``gzipped`` (which does not depend on who packed
-    it), else of the file. mirrors: addresses to put before ``name``, in this order.
+    Args:
+        name: the name of the file.
+        md5: the checksum, of the unpacked content if ``gzipped``, because packed files
+            differ by packer.
+        mirrors: addresses that ``name`` is appended to, in the order to try.
+        gzipped: whether the file is a gzip.
     """
 
     name: str
@@ -39,10 +43,10 @@ class Source:
 
 @contextmanager
 def fetched(sources, folder, progress=True):
-    """Paths of ``sources`` in ``folder``, for as long as they are made use of.
+    """Fetch ``sources`` into ``folder`` for the time of the context; yields the paths.
 
-    Those that had to be fetched are removed at the end. If what is done with them goes
-    wrong they stay, and need not be fetched again. Raises DataError as `fetch` does.
+    Files that had to be fetched are removed at the end. If the body raises, they stay,
+    so that they need not be fetched again. Raises DataError as `fetch`.
     """
     sources = list(sources)
     new = [s.name for s in sources if not (folder / s.name).is_file()]
@@ -52,17 +56,28 @@ def fetched(sources, folder, progress=True):
 
 
 def fetch(source, folder, progress=True):
-    """The path of ``source`` in ``folder``, fetched from the first mirror that has it.
+    """Fetch ``source`` into ``folder`` from the first mirror that has the file.
 
-    Raises DataError naming a file that is there but damaged, each mirror and what was
-    wrong with it, and what to do by hand; DiskError if the folder cannot be written.
+    A file that is in the folder with the right checksum is not fetched.
+
+    Args:
+        source: the `Source`.
+        folder: a Path.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DataError: no mirror has the file. The message names the error of each mirror.
+        DiskError: the folder cannot be written.
     """
     path = folder / source.name
     problems = []
     if path.is_file():
         if _md5(path, source) == source.md5:
             return path
-        problems.append(f"{path} is there but damaged (its md5 is not {source.md5})")
+        problems.append(f"{path} exists but is damaged (its md5 is not {source.md5})")
     part = path.with_name(f"{source.name}.part")
     if source.mirrors:
         require_writable(folder)
@@ -72,37 +87,37 @@ def fetch(source, folder, progress=True):
             os.replace(part, path)
             return path
         problems.append(f"{mirror}: {problem}")
-    why = "; ".join(problems) or "it is not there"
+    why = "; ".join(problems) or "the file is missing"
     raise DataError(
-        f"{source.name} could not be had: {why}. Fetch it by hand, put it in {folder}, "
-        "and run this again"
+        f"{source.name} could not be fetched: {why}. Download the file by hand, put it "
+        f"into {folder}, and run this again"
     )
 
 
 def _try(url, source, part, progress):
-    """Make ``part`` the right file, from ``url``; returns what went wrong, or None."""
+    """Download ``url`` to ``part`` and check the result; returns the error, or None."""
     begun = part.is_file()
     if begun and _md5(part, source) == source.md5:
-        return None  # it was killed just before the end
+        return None  # an earlier process was killed just before the renaming
     try:
         _download(url, part, progress)
     except urllib.error.HTTPError as error:
         if not (begun and error.code == _NO_RANGE):
             return str(error)
     except DiskError:
-        raise  # another mirror would not help
+        raise  # no other mirror would help
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     if _md5(part, source) == source.md5:
         return None
     part.unlink()
-    if begun:  # perhaps what was there was wrong already: once more from the start
+    if begun:  # the earlier part may have been wrong: try once more from the start
         return _try(url, source, part, progress)
-    return "what it sent is not the file (md5 differs)"
+    return "the server sent another file (md5 differs)"
 
 
 def _download(url, part, progress):
-    """Write what ``url`` sends to ``part``, after what is there if it can go on."""
+    """Download ``url`` to ``part``, resuming if the server can."""
     from tqdm import tqdm
 
     have = part.stat().st_size if part.is_file() else 0
@@ -111,7 +126,7 @@ def _download(url, part, progress):
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # it sends all of it
+            have = 0  # the server sends the whole file
         length = answer.headers.get("Content-Length")
         size = have + int(length) if length else None
         name = url.rpartition("/")[2]
@@ -136,7 +151,7 @@ def _download(url, part, progress):
 
 
 def _md5(path, source):
-    """The md5 that a Source has, of the file at ``path``; None if it is no gzip."""
+    """The md5 of the file at ``path``, as in a Source; None for a broken gzip."""
     digest = hashlib.md5()
     try:
         with (gzip.open if source.gzipped else open)(path, "rb") as file:

@@ -1,9 +1,10 @@
-"""Pictures that do not fit on the device: read and cropped by worker processes.
+"""ImageNet and Imagenette: pictures read and cropped by worker processes.
 
-The usual ImageFolder tree, {train,val}/<wnid>/*.JPEG. Training as everywhere: a random
-part of the picture, resized and mirrored at random; validation: the shorter side
-resized (256 for 224), the centre taken. What is drawn depends on the seed of the pass
-and on the place in it, not on which worker draws: a pass can be taken up anywhere.
+The pictures are in the usual ImageFolder tree, {train,val}/<wnid>/*.JPEG. Training
+takes a random part of a picture, resized and mirrored at random. Validation resizes the
+shorter side (to 256 for 224) and takes the centre. The random draws depend on the seed
+of the pass and on the position in the pass, not on the worker, so a pass can be resumed
+at any batch.
 """
 
 import hashlib
@@ -38,13 +39,22 @@ _SUFFIXES = tuple(suffix.encode() for suffix in SUFFIXES)
 
 
 class FolderTask(Classification):
-    """Pictures in an ImageFolder tree, (3, size, size) as they reach the network.
+    """Pictures of an ImageFolder tree, as inputs (3, size, size).
 
-    root: holds {train,val}/<class>/*. workers: processes that read and crop, 0 for
-    none; by default one a core, at most 16, the cores shared with torchrun's other
-    processes. rows: count -> slice, which of a batch are read, if others than all; the
-    rest is blank. fingerprint: of the list of files, not of what is in them. Raises
-    DataError if the tree is not there or has no pictures.
+    Args:
+        root: a Path that holds {train,val}/<class>/*.
+        device: the device of the batches.
+        size: the height and width of the inputs.
+        workers: the number of processes that read and crop. By default one for each
+            core, at most 16; the processes of torchrun share the cores.
+
+    Attributes:
+        rows: a function of a batch's size, the slice of rows that are read; the other
+            rows are blank.
+        fingerprint: of the list of files, not of their contents.
+
+    Raises:
+        DataError: the tree is missing or has no pictures.
     """
 
     rows = staticmethod(slice)
@@ -55,7 +65,7 @@ class FolderTask(Classification):
         self.workers = _workers() if workers is None else workers
         self.train, self.test = (_Files(root / split) for split in ("train", "val"))
         if self.train.classes != self.test.classes:
-            raise DataError(f"{root}: train and val have not the same classes")
+            raise DataError(f"{root}: train and val have different classes")
         self.classes = len(self.train.classes)
         self.example = torch.zeros(1, 3, size, size)
         digest = hashlib.sha256()
@@ -67,9 +77,10 @@ class FolderTask(Classification):
         return len(self.train)
 
     def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
-        """(images (B, C, H, W), labels (B,)) of one pass, the first ``done`` left out.
+        """The batches of one pass, without the first ``done``.
 
-        ``seed`` decides the order and the augmentation.
+        Yields (images (B, C, H, W), labels (B,)). ``seed`` determines the order and the
+        augmentation; ``turn`` is not used.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -78,10 +89,10 @@ class FolderTask(Classification):
         return self._loaded(self.train, left.split(batch_size) if len(left) else ())
 
     def test_batches(self, batch_size):
-        """The same of the validation pictures, in their order."""
+        """The batches of the validation pictures, in order."""
         places = torch.arange(len(self.test))
         keys = torch.stack((places, torch.zeros_like(places)), 1)
-        # a thousand at a time, as elsewhere, would be two gigabytes in the workers
+        # batches of a thousand would take two gigabytes in the workers
         return self._loaded(self.test, keys.split(min(batch_size, 250)))
 
     def _loaded(self, files, batches):
@@ -91,7 +102,7 @@ class FolderTask(Classification):
             batch_sampler=(batch[self.rows(len(batch))].tolist() for batch in batches),
             num_workers=min(self.workers, len(batches)),
             pin_memory=device.type == "cuda",
-            # its own, or it would draw from the generator that the run resumes with
+            # of its own, because the default one is part of the run's state
             generator=torch.Generator(),
         )
         for batch, read in zip(batches, loader, strict=True):
@@ -103,15 +114,16 @@ class FolderTask(Classification):
 
 
 class _Files:
-    """The pictures under ``folder``/<class>/: their names and labels, sorted.
+    """The names and labels of the pictures in ``folder``/<class>/, sorted.
 
-    As arrays: a list of a million texts would be copied into every worker.
+    They are arrays, because a list of a million strings would be copied into each
+    worker.
     """
 
     def __init__(self, folder):
         if not folder.is_dir():
             raise DataError(
-                f"{folder} is not there: it takes the pictures as {folder}/<wnid>/*"
+                f"{folder} is missing: put the pictures there as {folder}/<wnid>/*"
             )
         self.folder = os.fsencode(folder)
         names, labels, self.classes = [], [], []
@@ -134,14 +146,16 @@ class _Files:
 
 
 def _workers():
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's on this machine
+    processes = int(
+        os.environ.get("LOCAL_WORLD_SIZE", 1)
+    )  # of torchrun, on this machine
     return min(16, max(1, cores() // processes))
 
 
 class _Pictures(Dataset):
     """(place, draw) -> pixels uint8 (size, size, 3).
 
-    draw: what the random part is drawn with; 0 for the centre.
+    draw: the seed of the random crop; 0 takes the centre.
     """
 
     def __init__(self, files, size):
@@ -160,13 +174,13 @@ class _Pictures(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw)
             picture = _crop(self.size, bool(draw))(picture)
-        # copied: a tensor on memory that is Pillow's own would be read-only
+        # copied, because Pillow's memory is read-only
         return torch.from_numpy(np.array(picture))
 
 
 @cache
 def _crop(size, at_random):
-    """Picture -> picture (size, size). Made where it is used: workers start bare."""
+    """The transform of a picture to (size, size); made in each worker."""
     t = import_torchvision().transforms
     if at_random:
         return t.Compose([t.RandomResizedCrop(size), t.RandomHorizontalFlip()])
@@ -174,46 +188,46 @@ def _crop(size, at_random):
 
 
 def imagenet(device="cpu"):
-    """ImageNet-1k at 224 pixels, complete: data_folder()/imagenet/{train,val}.
+    """ImageNet-1k at 224 pixels, from data_folder()/imagenet/{train,val}.
 
-    Raises DataError if it is not there, or is another set of pictures.
+    Raises DataError if the pictures are missing, incomplete or others.
     """
     root = data_folder() / TREES["imagenet"]
     if not (root / "train").is_dir():
         raise DataError(
-            f"{root} is not there: put the pictures of ImageNet-1k, which "
-            f"image-net.org gives to those who register, there as "
-            f"{{train,val}}/<wnid>/*.JPEG (a link will do), or set MAESTRO_DATA"
+            f"{root} is missing: register at image-net.org, put the pictures of "
+            f"ImageNet-1k there as {{train,val}}/<wnid>/*.JPEG (a link will do), or "
+            f"set MAESTRO_DATA"
         )
     task = FolderTask(root, device)
-    found = task.classes, len(task.train), len(task.test)
-    if found != IMAGENET_SIZES:
+    sizes = task.classes, len(task.train), len(task.test)
+    if sizes != IMAGENET_SIZES:
         raise DataError(
-            f"{root} is not ImageNet-1k: {found[0]:,} classes, {found[1]:,} training "
-            f"and {found[2]:,} validation pictures"
+            f"{root} is not ImageNet-1k: {sizes[0]:,} classes, {sizes[1]:,} training "
+            f"and {sizes[2]:,} validation pictures"
         )
     return task
 
 
 def imagenette(device="cpu"):
-    """Imagenette, ten classes of ImageNet-1k, as the same pictures at 224 pixels."""
+    """Imagenette, ten classes of ImageNet-1k, at 224 pixels."""
     root = data_folder() / TREES["imagenette"]
     if not root.is_dir():
         raise DataError(
-            f"{root} is not there; fetch it with `python -m maestro data imagenette`, "
+            f"{root} is missing; fetch it with `python -m maestro data imagenette`, "
             "or set MAESTRO_DATA"
         )
     return FolderTask(root, device)
 
 
 def prepare_imagenet():
-    """Check that ImageNet-1k is there, which nobody may hand on; returns its path."""
+    """Check ImageNet-1k, which may not be redistributed; returns its path."""
     imagenet()
     return data_folder() / TREES["imagenet"]
 
 
 def prepare_imagenette(folder=None, progress=True):
-    """Fetch Imagenette (1.5 GB), unpack it, whole or not at all; returns its path."""
+    """Fetch and unpack Imagenette (1.5 GB), whole or not at all; returns its path."""
     target = Path(folder or data_folder()) / TREES["imagenette"]
     if target.is_dir():
         return target

@@ -1,4 +1,4 @@
-"""Images as tensors on the device: whole data sets, cropped and mirrored there."""
+"""Image data sets as tensors on the device, where images are cropped and mirrored."""
 
 import numpy as np
 import torch
@@ -17,25 +17,27 @@ def at_least_single(logits):
 
 
 class Classification:
-    """What all tasks on images and labels share: the loss and the figures.
+    """The loss and the figures of all image classification tasks.
 
-    A task has ``classes``, ``example``, `epoch` and `test_batches`, both of normalised
-    images. mean, std: per channel, of pixels in 0..1.
+    A task has ``classes``, ``example``, and `epoch` and `test_batches`, which yield
+    normalised images.
+
+    Args:
+        mean, std: for each channel, of pixels in 0..1.
+        device: the device of the images.
     """
 
     metric = "accuracy"  # in per cent, on the test set
-    channels_last = (
-        False  # whether they are in memory on a CPU; on a GPU they always are
-    )
+    channels_last = False  # the memory format on a CPU; always true on a GPU
 
     def __init__(self, mean, std, device):
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device)
         self.std = torch.tensor(std, dtype=torch.float32, device=device)
 
     def loss(self, model, batch, label_smoothing=0.0):
-        """Mean cross-entropy of one batch, to descend on.
+        """The mean cross-entropy of one batch.
 
-        Returns (loss, its sum over examples, detached).
+        Returns (loss, its detached sum over examples).
         """
         images, labels = batch
         logits = at_least_single(model(images))
@@ -43,13 +45,13 @@ class Classification:
         return loss, loss.detach() * len(labels)
 
     def count(self, batch):
-        """Over how many examples the loss of this batch is summed."""
+        """The number of examples that the loss of a batch is summed over."""
         _, labels = batch
         return len(labels)
 
     @torch.no_grad()
     def evaluate(self, model, batch_size=1000):
-        """{test_loss, test_accuracy (%)} of a model in evaluation mode."""
+        """The figures of a model in evaluation mode: {test_loss, test_accuracy (%)}."""
         device, count = self.mean.device, 0
         loss = torch.zeros((), dtype=torch.float64, device=device)
         right = torch.zeros((), dtype=torch.int64, device=device)
@@ -77,10 +79,11 @@ class Classification:
 
 
 def six_views(model):
-    """``model`` averaged over an image, two shifts of it, and their mirror images.
+    """``model`` averaged over an image, two shifted images, and their mirror images.
 
-    Takes images (B, C, H, W) and returns logits (B, classes). The image itself has the
-    weight 1/2; those shifted by one pixel up and left, and down and right, 1/4 each.
+    Returns a function of images (B, C, H, W) to logits (B, classes). The image has the
+    weight 1/2. The two images shifted by one pixel, up and left or down and right, have
+    the weight 1/4 each.
     """
 
     def both(x):
@@ -139,7 +142,7 @@ class ImageTask(Classification):
         return len(self.train[1])
 
     def first(self, count):
-        """The first training images (count, C, H, W), normalised, not augmented."""
+        """The first training images (count, C, H, W), without augmentation."""
         height, width = self.example.shape[2:]
         inner = (
             slice(self.crop, self.crop + height),
@@ -148,11 +151,18 @@ class ImageTask(Classification):
         return self.normalised(self.train[0][:count, *inner])
 
     def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
-        """(images (B, C, H, W), labels (B,)) of one pass, the first ``done`` left out.
+        """The batches of one pass, without the first ``done``.
 
-        ``seed`` decides the order and the augmentation, so that a pass can be taken up
-        at any batch. turn: a seed of the whole training and the number of the epoch, of
-        which it depends who is mirrored if that is to alternate.
+        Args:
+            batch_size: B.
+            seed: determines the order and the augmentation, so that a pass can be
+                resumed at any batch.
+            done: the number of batches to leave out.
+            turn: (a seed of the whole training, the epoch), which determine the
+                mirrored images if ``alternate``.
+
+        Yields:
+            (images (B, C, H, W), labels (B,)).
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -173,7 +183,7 @@ class ImageTask(Classification):
             yield self._images(picked, moved), self.train[1][picked]
 
     def test_batches(self, batch_size):
-        """(images (B, C, H, W), labels (B,)) of the test set, as they are."""
+        """The batches (images (B, C, H, W), labels (B,)) of the test set."""
         images, labels = self.test
         for x, y in zip(
             images.split(batch_size), labels.split(batch_size), strict=True
@@ -181,7 +191,7 @@ class ImageTask(Classification):
             yield self.normalised(x), y
 
     def _images(self, picked, moved):
-        """Training images, each cropped at its shift and mirrored, in one gather."""
+        """The training images ``picked``, cropped and mirrored in one gather."""
         images = self.train[0]
         if moved is None:
             return self.normalised(images[picked])
@@ -195,17 +205,17 @@ class ImageTask(Classification):
 
 
 def mnist(device="cpu"):
-    """MNIST: 60,000 and 10,000 images (1, 28, 28); normalised by .1307, .3081."""
+    """MNIST: 60,000 training and 10,000 test images (1, 28, 28)."""
     return ImageTask(
         _read("mnist", originals.MNIST_FINGERPRINT), 0.1307, 0.3081, device
     )
 
 
 def cifar10(device="cpu"):
-    """CIFAR-10: 50,000 and 10,000 images (3, 32, 32), cropped and mirrored.
+    """CIFAR-10: 50,000 training and 10,000 test images (3, 32, 32).
 
-    Mean and deviation as in the authors' code; the deviations are those of images, and
-    a fifth below those of all pixels.
+    Training images are cropped and mirrored. Mean and deviation are those of the
+    authors' code, whose deviations are a fifth below the deviations of all pixels.
     """
     arrays = _read("cifar10", originals.CIFAR10_COPY)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -213,10 +223,10 @@ def cifar10(device="cpu"):
 
 
 def cifar10_alternating(device="cpu"):
-    """CIFAR-10 as airbench augments it (Jordan 2024): reflected, mirrored in turns.
+    """CIFAR-10 with the augmentation of airbench (Jordan 2024).
 
-    Cropped from a frame of two reflected pixels; mirrored in every other epoch. Mean
-    and deviation of all pixels.
+    Training images are cropped from a frame of two reflected pixels and mirrored in
+    every other epoch. Mean and deviation are those of all pixels.
     """
     arrays = _read("cifar10", originals.CIFAR10_COPY)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -224,10 +234,10 @@ def cifar10_alternating(device="cpu"):
 
 
 def imagenette64(device="cpu"):
-    """Imagenette at 64 pixels: 9,469 and 3,925 images (3, 64, 64), of ten classes.
+    """Imagenette at 64 pixels: 9,469 training and 3,925 test images (3, 64, 64).
 
-    A stand-in for ImageNet-1k that trains in minutes. Where it is not prepared yet but
-    its pictures are in the data folder, it is made of them.
+    This set of ten classes stands in for ImageNet-1k and trains in minutes. If only its
+    pictures are in the data folder, the arrays are prepared from them first.
     """
     folder = data_folder()
     if not (folder / "imagenette64.npz").is_file() and originals.imagenette_tree(
@@ -239,9 +249,10 @@ def imagenette64(device="cpu"):
 
 
 def digits(device="cpu"):
-    """scikit-learn's 8x8 digits at 28x28, for training live without any download.
+    """scikit-learn's 8x8 digits at 28x28, which need no download.
 
-    1,797 images, each pixel tripled and framed by 2; every fifth is a test image.
+    The 1,797 images have each pixel tripled and a frame of 2 pixels; every fifth is a
+    test image.
     """
     from sklearn.datasets import load_digits
 

@@ -1,10 +1,9 @@
-"""From the original files of the image data sets to prepared arrays.
+"""Prepared arrays from the original files of the image data sets.
 
-The arrays: train_images, test_images uint8 (N, H, W, C); train_labels, test_labels
-(N,). Each ``prepare_...`` takes files that lie in the folder already (put there by
-hand, say) if they are right, fetches the others, checks them, writes NAME.npz and
-returns its path. Raises DataError naming the file that is damaged, or could not be had
-and where.
+The arrays are train_images and test_images, uint8 (N, H, W, C), and train_labels and
+test_labels (N,). Each ``prepare_...`` uses the files that are in the folder, for
+example put there by hand, fetches the others, checks all, writes NAME.npz and returns
+its path. It raises DataError if a file is damaged or cannot be fetched.
 """
 
 import gzip
@@ -34,10 +33,10 @@ MNIST = {
         ("test_labels", "t10k-labels-idx1", "27ae3e4e09519cfbb04c329615203637"),
     )
 }
-# sha256 of images and labels, training then test; the true MNIST has this and no other
+# sha256 of MNIST's images and labels, training then test
 MNIST_FINGERPRINT = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 
-# the second host is the one that PaddlePaddle's own loader names
+# the second host is that of PaddlePaddle's loader
 CIFAR10_HOST = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10 = {
     "python": Source(
@@ -53,25 +52,25 @@ CIFAR10 = {
         gzipped=False,
     ),
 }
-# CIFAR-10 in another order, kept without loss but for 172 images; the original files
-# make another one, which their preparation writes down
+# a copy of CIFAR-10 in another order, lossless except for 172 images; arrays from the
+# original files have another fingerprint, which `prepare_cifar10` stores with them
 CIFAR10_COPY = "a0db99c0bdc440ce9fb3a0d938880d098f32946f363e7d386047ea4c3a909125"
 
-# ten classes of ImageNet-1k with the shorter side 160 pixels, on its makers' only host
+# ten classes of ImageNet-1k, the shorter side 160 pixels; its makers have one host
 IMAGENETTE = Source(
     "imagenette2-160.tgz",
     "e793b78cc4c9e9a4ccc0c1155377a412",
     ("https://s3.amazonaws.com/fast-ai-imageclas/",),
     gzipped=False,
 )
-# the same pictures as folders, {train,val}/<wnid>/*: unpacked, or cropped to 144x144
+# the pictures in folders {train,val}/<wnid>/*, unpacked or cropped to 144x144
 IMAGENETTE_TREES = ("imagenette2-160", "imagenette144")
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def fingerprint(arrays):
-    """sha256 of images and labels, training then test, as hexadecimal."""
+    """The sha256 of images and labels, training then test, in hexadecimal."""
     digest = hashlib.sha256()
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         digest.update(np.ascontiguousarray(arrays[name], dtype=np.uint8).data)
@@ -79,7 +78,7 @@ def fingerprint(arrays):
 
 
 def prepare_mnist(folder=None, progress=True):
-    """MNIST's four files -> ``mnist.npz``."""
+    """Write ``mnist.npz`` from MNIST's four files."""
     target = Path(folder or data_folder()) / "mnist.npz"
     if target.is_file():
         prepared.read(target, MNIST_FINGERPRINT, fingerprint)
@@ -98,24 +97,24 @@ def prepare_mnist(folder=None, progress=True):
 
 
 def prepare_cifar10(folder=None, progress=True):
-    """CIFAR-10's original file -> ``cifar10.npz``.
+    """Write ``cifar10.npz`` from CIFAR-10's original file.
 
-    Either the file for Python or the binary one will do if it is in ``folder``; if
-    neither is, the first is fetched.
+    The file may be the Python version or the binary version. If ``folder`` has neither,
+    the Python version is fetched.
     """
     target = Path(folder or data_folder()) / "cifar10.npz"
     if target.is_file():
         prepared.read(target, CIFAR10_COPY, fingerprint)
         return target
-    there = [k for k, s in CIFAR10.items() if (target.parent / s.name).is_file()]
-    kind = there[0] if there else "python"
+    kinds = [k for k, s in CIFAR10.items() if (target.parent / s.name).is_file()]
+    kind = kinds[0] if kinds else "python"
     with fetched([CIFAR10[kind]], target.parent, progress) as paths:
         prepared.write(target, _cifar10_arrays(paths[0], kind), fingerprint)
     return target
 
 
 def _cifar10_arrays(path, kind):
-    """Five batches of training images and one of test images, out of the archive."""
+    """The arrays of five batches of training images and one batch of test images."""
     batches = {}
     with tarfile.open(path) as archive:
         for member in archive:
@@ -142,11 +141,11 @@ def _cifar10_batch(raw, kind):
 
 
 def prepare_imagenette64(folder=None, progress=True):
-    """Imagenette's pictures, as folders or in the original file -> 64x64 pixels.
+    """Write ``imagenette64.npz`` from Imagenette's pictures, in folders or the archive.
 
-    Each is resized by Pillow so that its shorter side is 64, and cut around its centre.
-    Pictures from another source, or through another Pillow, differ a little: the
-    fingerprint tells. Writes ``imagenette64.npz``.
+    Pillow resizes the shorter side of each picture to 64 pixels and crops the centre.
+    Pictures from another source or version of Pillow differ slightly, and so does the
+    fingerprint of the arrays.
     """
     target = Path(folder or data_folder()) / "imagenette64.npz"
     if target.is_file():
@@ -178,7 +177,7 @@ def _pictures_of_tree(tree):
 
 
 def _pictures_of_archive(path):
-    """The same of a tar archive, without unpacking it to disk."""
+    """(path, open file) of each picture in a tar archive, which is not unpacked."""
     with tarfile.open(path) as archive:
         for member in archive:
             inside = Path(member.name)
@@ -192,7 +191,7 @@ def _is_picture(path):
 
 
 def _thumbnails(pictures, source, progress, size=64):
-    """The arrays of all pictures, .../{train,val}/<class>/<name>, sorted by that."""
+    """The arrays of all pictures .../{train,val}/<class>/<name>, sorted by path."""
     from PIL import Image, ImageOps
     from tqdm import tqdm
 
@@ -200,7 +199,7 @@ def _thumbnails(pictures, source, progress, size=64):
     for path, file in tqdm(pictures, unit=" pictures", disable=not progress):
         try:
             with Image.open(file) as picture:
-                # crops to the shape wanted, then resizes: the same, and less work
+                # fit crops before it resizes: the same result with less work
                 small = ImageOps.fit(picture.convert("RGB"), (size, size))
         except (OSError, SyntaxError) as error:
             raise DataError(f"{path} is damaged: {error}") from None

@@ -1,4 +1,4 @@
-"""Prepared data sets: one .npz each, whole or not there, checked at each reading."""
+"""Prepared data sets: one .npz each, written whole, checked at each reading."""
 
 import os
 import zipfile
@@ -10,34 +10,39 @@ from ..system import writing
 
 
 class DataError(RuntimeError):
-    """Data that is missing or damaged; says which file and what to do."""
+    """Data is missing or damaged. The message names the file and the remedy."""
 
 
-# what numpy, zip and zlib raise on a file that is cut off, overwritten or another one
+# the exceptions of numpy, zip and zlib on a truncated, overwritten or other file
 _DAMAGE = (OSError, ValueError, EOFError, TypeError, KeyError, NotImplementedError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error)
 
 
 def read(path, sha256, fingerprint):
-    """The arrays of a prepared data set, if they are what they were.
+    """The arrays of a prepared data set, after a check of their fingerprint.
 
-    Their ``fingerprint`` (a function of them) must be ``sha256``, or the one that
-    `write` put beside them. Raises DataError naming the file and the way to a good one.
+    Args:
+        path: the .npz.
+        sha256: the known fingerprint; None if only the one stored by `write` is known.
+        fingerprint: the function of the arrays.
+
+    Raises:
+        DataError: the file is missing or damaged, or has another fingerprint.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not there; {how_to_get(path.stem)}")
+        raise DataError(f"{path} is missing; {how_to_get(path.stem)}")
     try:
         with np.load(path) as file:
             arrays = dict(file)
         written = str(arrays.pop("sha256", ""))
-        found = fingerprint(arrays)
+        computed = fingerprint(arrays)
     except _DAMAGE as error:
         why = str(error)
     else:
-        if found in (sha256, written):
+        if computed in (sha256, written):
             return arrays
         expected = sha256 or written or "known"
-        why = f"its sha256 is {found[:12]}..., not {expected[:12]}..."
+        why = f"its sha256 is {computed[:12]}..., not {expected[:12]}..."
     raise DataError(
         f"{path} is damaged ({why}); delete it, then {how_to_get(path.stem)}"
     )
@@ -46,7 +51,7 @@ def read(path, sha256, fingerprint):
 def write(path, arrays, fingerprint):
     """Write ``arrays`` and their fingerprint to ``path``, whole or not at all.
 
-    Raises DiskError if the disk refuses.
+    Raises DiskError if the file cannot be written.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     with writing(path):

@@ -1,9 +1,10 @@
-"""torchvision beside any torch: the one place that imports it.
+"""The import of torchvision, repaired if torchvision was built for another torch.
 
-``pip install torch torchvision`` can give a CPU torch and a CUDA-built torchvision.
-Its import then fails, because its compiled operators did not load. Networks, transforms
-and data sets need none of them: it is enough that two operators are declared. Detection
-operators and ``torchvision.io.decode_image`` stay out of use.
+``pip install torch torchvision`` can install a torch for the CPU and a torchvision
+built for CUDA. The import of torchvision then fails, because its compiled operators do
+not load. Networks, transforms and data sets need none of these operators, so declaring
+two of them is enough. Detection operators and ``torchvision.io.decode_image`` do not
+work after the repair.
 """
 
 import importlib
@@ -11,21 +12,22 @@ import sys
 
 import torch
 
-# "operator torchvision::nms does not exist", or the same of qnms
+# "operator torchvision::nms does not exist", or qnms in place of nms
 _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 repaired = False  # whether this process needed the repair
-_library = None  # the declarations go when this object does
+_library = None  # keeps the declarations alive
 
 
 def import_torchvision():
     """The torchvision module, repaired if it was built for another torch.
 
-    Raises whatever its import raises otherwise: ImportError where it is not installed.
+    Raises ImportError if torchvision is not installed, and any other error of the
+    import.
     """
     global repaired
-    # import first: to declare the operators where they exist aborts the process
+    # import first: declaring operators that exist would abort the process
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

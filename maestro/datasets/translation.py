@@ -1,6 +1,7 @@
 """Multi30k, German to English, as symbols on the device (App. D; Elliott et al. 2016).
 
-Batches of similar length, the recipe's loss, perplexity, beam search and BLEU.
+The task has batches of similar lengths, the recipe's loss, perplexity, beam search and
+BLEU.
 """
 
 import numpy as np
@@ -28,9 +29,15 @@ SMOOTHING = 0.1
 class TranslationTask:
     """Sentence pairs of one corpus as padded rows of symbols, on one device.
 
-    arrays: what `tokenise` makes. example: inputs of 28 + 28 symbols, the paper's
-    convention for counting MACs. classes: size of the vocabulary. references: the test
-    sentences in English. pairs: {split: (source (N, S), target (N, T))}.
+    Args:
+        arrays: of `tokenise`.
+        device: the device of the rows.
+
+    Attributes:
+        example: inputs of 28 + 28 symbols, the paper's convention for counting MACs.
+        classes: the size of the vocabulary.
+        references: the test sentences in English.
+        pairs: {split: (source (N, S), target (N, T))}.
     """
 
     metric = "perplexity"  # per symbol, on the validation pairs
@@ -44,7 +51,7 @@ class TranslationTask:
             split: tuple(_rows(arrays, split, side, device) for side in SIDES)
             for split in SPLITS
         }
-        # kept on the CPU: to ask a GPU for a length would wait for it at every step
+        # on the CPU, because reading a length from a GPU would wait for it each step
         self.lengths = torch.stack(
             [(rows != PAD).sum(1) for rows in self.pairs["train"]]
         )
@@ -57,10 +64,12 @@ class TranslationTask:
         return self.lengths.shape[1]
 
     def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
-        """((source (B, S), target (B, T)), target symbols) of one pass, less ``done``.
+        """The batches of one pass, without the first ``done``.
 
-        Of similar lengths: pools of a hundred batches, in an order that ``seed``
-        decides, are sorted by length and dealt out in an order that it decides too.
+        Pools of a hundred batches are sorted by length, so that the pairs of a batch
+        have similar lengths. ``seed`` determines the pools and the order of the
+        batches; ``turn`` is not used. Yields ((source (B, S), target (B, T)), number of
+        target symbols).
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -73,24 +82,24 @@ class TranslationTask:
             batches += by_length.split(batch_size)
         for i in torch.randperm(len(batches), generator=generator)[done:].tolist():
             lengths = self.lengths[:, batches[i]].max(1).values
-            # a step that is recorded for each shape of batch wants few of them
+            # a CUDA graph is recorded for each shape of batch, so shapes are few
             lengths = (lengths + self.multiple - 1) // self.multiple * self.multiple
             picked = batches[i].to(source.device)
             rows = source[picked, : lengths[0]], target[picked, : lengths[1]]
-            # every row's start is given, all that follows is to be found
+            # the start of a row is given; all other symbols are predicted
             yield rows, int((target_lengths[batches[i]] - 1).sum())
 
     def loss(self, model, batch, label_smoothing=0.0):
-        """Label-smoothed cross-entropy, summed over target symbols as the recipe does.
+        """The label-smoothed cross-entropy, summed over target symbols.
 
-        Returns (loss to descend, the same detached). As in the recipe's source, the
-        smoothing goes to the V - 1 symbols that are wrong, padding among them. PyTorch
-        spreads its own over all V, which with V / (V - 1) times as much is the same.
+        As in the recipe's source, the smoothing is spread over the V - 1 wrong symbols,
+        padding included. PyTorch spreads its smoothing over all V symbols, which is the
+        same with V / (V - 1) times as much. Returns (loss, the loss detached).
         """
         if label_smoothing:
             raise ValueError(
-                f"label_smoothing={label_smoothing!r}: translation has its own; leave "
-                "it at 0"
+                f"label_smoothing={label_smoothing!r}: translation has a smoothing of "
+                "its own; use 0"
             )
         (source, target), _ = batch
         logits = model(source, target[:, :-1])
@@ -104,16 +113,16 @@ class TranslationTask:
         return loss, loss.detach()
 
     def count(self, batch):
-        """Over how many target symbols the loss of this batch is summed."""
+        """The number of target symbols that the loss of a batch is summed over."""
         _, symbols = batch
         return symbols
 
     @torch.no_grad()
     def evaluate(self, model, batch_size=256):
-        """{test_loss, test_accuracy (%), perplexity} on the validation pairs.
+        """Figures on the validation pairs: {test_loss, test_accuracy (%), perplexity}.
 
-        All per target symbol, the end of the sentence counted, teacher-forced; the loss
-        is not smoothed, and perplexity is its exponential (natural logarithm).
+        Figures are means over target symbols, ends of sentences included, with teacher
+        forcing. The loss is not smoothed; the perplexity is its exponential.
         """
         source, target = self.pairs["val"]
         loss, right, symbols = 0.0, 0, 0
@@ -132,30 +141,38 @@ class TranslationTask:
         return {
             "test_loss": mean,
             "test_accuracy": 100 * right / symbols,
-            # a double has no more than exp(709); nan stays nan
+            # a double overflows at exp(710); nan stays nan
             "perplexity": float(np.exp(min(mean, 700.0))),
         }
 
     @torch.no_grad()
     def translate(self, model, split="test_2016_flickr", beam=1, batch_size=100):
-        """English for the German of ``split``: a list of sentences, words by spaces.
+        """The English translations of the German sentences of ``split``.
 
-        Beam search with ``beam`` hypotheses, the best by log-likelihood a symbol;
-        beam 1 is greedy. Words out of the vocabulary come out as "<unk>". The model is
-        in evaluation mode afterwards.
+        Args:
+            model: the network; it is in evaluation mode afterwards.
+            split: a name in ``pairs``.
+            beam: the number of hypotheses of the beam search; 1 is greedy.
+            batch_size: the number of sentences translated at once.
+
+        Returns:
+            A list of sentences, words separated by spaces. A word out of the vocabulary
+            is "<unk>".
         """
         model.eval()
         rows = self.pairs[split][0]
-        order = (rows != PAD).sum(1).argsort(stable=True)  # so that few are padded
+        order = (
+            (rows != PAD).sum(1).argsort(stable=True)
+        )  # so that rows have little padding
         sentences = [""] * len(rows)
         for picked in order.split(batch_size):
-            found = search(model, _trimmed(rows[picked]), beam)
-            for i, symbols in zip(picked.tolist(), found.tolist(), strict=True):
+            translated = search(model, _trimmed(rows[picked]), beam)
+            for i, symbols in zip(picked.tolist(), translated.tolist(), strict=True):
                 sentences[i] = self.text(symbols)
         return sentences
 
     def text(self, symbols):
-        """Words of a row of symbols, up to its end."""
+        """The words of a row of symbols, up to its end symbol."""
         words = []
         for symbol in symbols:
             if symbol == END:
@@ -166,10 +183,10 @@ class TranslationTask:
 
 
 def bleu(hypotheses, references):
-    """(score, signature) of sacreBLEU, on lower-cased text.
+    """The BLEU of ``hypotheses`` by sacreBLEU: (score, signature).
 
-    ``hypotheses`` come tokenised, so "force" tells sacreBLEU that this is known; the
-    references are tokenised and lower-cased alike. RuntimeError without sacreBLEU.
+    Both lists hold tokenised, lower-case sentences; "force" silences sacreBLEU's
+    warning about tokenised text. Raises RuntimeError without sacreBLEU.
     """
     try:
         from sacrebleu.metrics import BLEU
@@ -183,12 +200,20 @@ def bleu(hypotheses, references):
 
 
 def search(model, source, beam=1, longest=60):
-    """Beam search for all rows of ``source`` (B, S) at once: symbols (B, T).
+    """Beam search for all rows of ``source`` at once.
 
-    A row is the start, at most ``longest`` symbols, and padding. Hypotheses that have
-    ended keep their place and score until all have. Of those the one with the highest
-    log-likelihood a symbol, its end counted, is taken, one without an end only where
-    none has ended.
+    A hypothesis that has ended keeps its place and score until all have ended. The
+    result is the hypothesis with the highest log-likelihood per symbol, end included. A
+    hypothesis without an end is taken only if no hypothesis of the row has ended.
+
+    Args:
+        model: the network, in evaluation mode.
+        source: symbols (B, S).
+        beam: the number of hypotheses of a row.
+        longest: the largest number of symbols of a hypothesis.
+
+    Returns:
+        Symbols (B, T): the start, at most ``longest`` symbols, and padding.
     """
     count, device = len(source), source.device
     memory = model.encode(source).repeat_interleave(beam, 0)  # (B * beam, S, width)
@@ -201,7 +226,7 @@ def search(model, source, beam=1, longest=60):
     for _ in range(longest):
         logits = model.decode(target, memory, source, last=True)
         step = at_least_single(logits).log_softmax(1)
-        step[:, [PAD, START]] = -torch.inf  # no sentence has them
+        step[:, [PAD, START]] = -torch.inf  # never part of a sentence
         step[ended] = -torch.inf
         step[ended, PAD] = 0
         total = (score[:, :, None] + step.view(count, beam, -1)).flatten(1)
@@ -219,10 +244,10 @@ def search(model, source, beam=1, longest=60):
 
 
 def multi30k(device="cpu"):
-    """Multi30k's task 1: 29,000 pairs to train on, 1,014 to validate, 1,000 to test.
+    """Multi30k's task 1: 29,000 training, 1,014 validation and 1,000 test pairs.
 
-    Where it is not prepared yet but its raw text is in the data folder, it is
-    tokenised now. Raises DataError as `prepare_multi30k` does.
+    If only the raw text is in the data folder, the text is tokenised first. Raises
+    DataError as `prepare_multi30k`.
     """
     path = data_folder() / "multi30k.npz"
     raw = data_folder() / "multi30k"
@@ -237,7 +262,7 @@ def _unpacked(text):
 
 
 def _rows(arrays, split, side, device):
-    """(sentences, longest) int64, padded."""
+    """The symbols of one side of a split, int64 (sentences, longest), padded."""
     lengths = torch.from_numpy(arrays[f"{split}_{side}_lengths"])
     symbols = torch.from_numpy(arrays[f"{split}_{side}"].astype(np.int64))
     sentences = symbols.split(lengths.tolist())
@@ -245,5 +270,5 @@ def _rows(arrays, split, side, device):
 
 
 def _trimmed(rows):
-    """Without the columns that are padding in every row."""
+    """``rows`` without the columns that are padding in every row."""
     return rows[:, : int((rows != PAD).sum(1).max())]

@@ -47,7 +47,8 @@ def study(configs, device="auto", folder=None):
     """Make every study that the records of ``configs`` lack, and add it to the records.
 
     "ranks_of" (`truncate_to_ranks_of`) is for runs without a lasso, with one point for
-    each donor: a run of ``configs`` that differs only in lambda_gl and eps_ps. "bleu" is for translation (`bleu_of`), "views" for the compact model (`views_of`). Runs
+    each donor: a run of ``configs`` that differs only in lambda_gl and eps_ps. "bleu"
+    is for translation (`bleu_of`), "views" for the compact model (`views_of`). Runs
     without a record or without weights, and diverged runs, are skipped.
 
     Args:
