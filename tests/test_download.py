@@ -159,7 +159,7 @@ def test_without_any_good_mirror_the_error_says_where_and_what_to_do(server, tmp
     assert message.startswith("train-images-idx3-ubyte.gz could not be fetched")
     for bad in BAD:
         assert f"{server.url}{bad}/" in message
-    assert f"by hand, put it in {tmp_path}" in message
+    assert f"by hand, put it into {tmp_path}" in message
     assert "\n" not in message
     assert list(tmp_path.iterdir()) == []
 

@@ -66,10 +66,10 @@ class Classification:
         }
 
     def normalised(self, pixels):
-        """uint8 (B, H, W, C) -> (B, C, H, W), by the data set's mean and std.
+        """Pixels uint8 (B, H, W, C) as normalised inputs (B, C, H, W).
 
-        Numbers are of PyTorch's default type. The channels stay last in memory where
-        convolutions like them best.
+        The inputs have PyTorch's default type. The channels stay last in memory where
+        convolutions are faster that way.
         """
         x = pixels.to(torch.get_default_dtype())
         x = x.div_(255).sub_(self.mean).div_(self.std)
@@ -99,13 +99,19 @@ def six_views(model):
 
 
 class ImageTask(Classification):
-    """Images and labels of one data set, whole, on one device.
+    """The images and labels of a whole data set, on one device.
 
-    arrays: {train,test}_{images,labels}. mean, std: per channel, of pixels in 0..1.
-    crop: training images are cropped at random after framing by so many zero pixels,
-    and mirrored at random; 0 leaves them as they are. frame: "constant", or "reflect":
-    their own pixels in place of the zeros. alternate: of two epochs in a row an image
-    is mirrored in one, instead of at random. fingerprint: of the data.
+    Args:
+        arrays: {train,test}_{images,labels}.
+        mean, std: for each channel, of pixels in 0..1.
+        device: the device of the data.
+        crop: the width of a frame around training images, which are then cropped and
+            mirrored at random; 0 leaves the images as they are.
+        frame: the pixels of the frame, "constant" for zeros or "reflect".
+        alternate: mirror each image in every other epoch, instead of at random.
+
+    Attributes:
+        fingerprint: of the arrays.
     """
 
     def __init__(
