@@ -148,7 +148,7 @@ def flat(values, prefix=""):
 
 
 def row(record):
-    """A record as one row of `load`: configuration, final figures, ran_on.
+    """A record as one flat row: configuration, final figures, ran_on.
 
     Raises ValueError if an option has the name of another column.
     """
