@@ -99,7 +99,8 @@ def test_image_networks_run_at_any_width(name):
     ).shape == (2, 7)
 
 
-def test_the_compact_network_whitens_its_patches(in_double):
+@pytest.mark.course
+def test_the_compact_network_whitens_its_patches():
     """Both signs of 12 outputs, uncorrelated and of variance one, but for 5e-4."""
     mixing = 2 * torch.eye(3) + 0.3 * torch.randn(3, 3)
     images = torch.einsum("ij,bjhw->bihw", mixing, torch.randn(600, 3, 6, 6))

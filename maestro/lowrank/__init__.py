@@ -13,6 +13,7 @@ from .penalty import (
     suffix_norms,
 )
 from .sampling import MODES, Masks, RankSampler, expected_columns, sample
+from .scaling import scale_gradients
 from .shrinking import shrink, truncate
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "proximal_step",
     "ranks",
     "sample",
+    "scale_gradients",
     "shrink",
     "suffix_norms",
     "truncate",

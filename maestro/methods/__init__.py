@@ -16,6 +16,7 @@ from .masked import Masked
 from .method import Change, Method, Phase, Size
 from .proximal import Proximal
 from .pufferfish import Pufferfish
+from .scaled import Scaled
 from .spectral import Spectral
 from .spectral_decay import SpectralDecay
 from .svd import SVD
@@ -36,6 +37,7 @@ __all__ = [
     "Phase",
     "Proximal",
     "Pufferfish",
+    "Scaled",
     "Size",
     "Spectral",
     "SpectralDecay",
@@ -49,6 +51,7 @@ METHODS = {
     "maestro": Maestro,
     "masked": Masked,
     "proximal": Proximal,
+    "scaled": Scaled,
     "pufferfish": Pufferfish,
     "cuttlefish": Cuttlefish,
     "spectral": Spectral,
