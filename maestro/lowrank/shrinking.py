@@ -52,9 +52,10 @@ def truncate(net, ranks, optimizer=None):
     a factor that is cut starts anew (Shampoo, SOAP, LBFGS). An optimiser that is not
     given here, but holds such state, is stopped at its next step.
 
-    A copy that averages the weights must be cut as well, by ``maestro.truncate(
-    average.module, maestro.ranks(net))``, and DistributedDataParallel must be wrapped
-    around the network again; both say so if they are forgotten.
+    DistributedDataParallel must be wrapped around the network again; a wrapper made
+    before the cut is stopped in its forward pass. An average of the weights must be cut
+    as well, by ``maestro.truncate(average.module, maestro.ranks(net))``; before, an
+    AveragedModel cannot be updated (RuntimeError: sizes must match).
 
     Args:
         net: a factorised network, the one inside DistributedDataParallel.

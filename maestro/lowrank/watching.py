@@ -101,6 +101,9 @@ def _before_step(optimizer, args, kwargs):
             f"this {type(optimizer).__name__} holds weights of layers that `factorize` "
             "or `merge` replaced: make it afterwards, from net.parameters()"
         )
-    layers, held = list(_resized), {id(p) for p in held}
-    refuse_stale_state(optimizer, unsettled(layers))
-    settle(layer for layer in layers if {id(layer.U), id(layer.V)} <= held)
+    held = {id(p) for p in held}
+    pairs = {layer: {id(layer.U), id(layer.V)} for layer in list(_resized)}
+    concerned = [layer for layer, pair in pairs.items() if pair & held]
+    if concerned:
+        refuse_stale_state(optimizer, unsettled(concerned))
+        settle(layer for layer in concerned if pairs[layer] <= held)
