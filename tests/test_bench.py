@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,7 +139,15 @@ def test_ratios_are_of_the_same_round():
     assert bench.summary(times)["dense"]["ratio"] == 1
 
 
-def test_short_calls_are_repeated():
-    calls = []
-    times = timing.race({"one": lambda: calls.append(1)}, 3, CPU)
-    assert len(times["one"]) == 3 and len(calls) > 1000
+def test_short_calls_are_repeated(monkeypatch):
+    """By a clock on which a call takes a millisecond, and nothing else any time."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+
+    def call():
+        clock.now += 1e-3
+
+    times = timing.race({"one": call}, 3, CPU)
+    assert times["one"] == pytest.approx(3 * [1e-3])
+    calls = round(clock.now / 1e-3)
+    assert calls == 2 + 1 + 3 * (1 + int(timing.SLICE / 1e-3))

@@ -105,6 +105,8 @@ CONTRAST = r"""(mode) => {
   return [...wrong.values()].map((w) => w.slice(0, 140));
 }"""
 
+PATIENCE = 300_000  # milliseconds; on a busy machine a page takes its time
+
 TARGETS = """() => [...document.querySelectorAll("a[href]")].map((a) => a.href)"""
 
 
@@ -135,6 +137,7 @@ def opened(browser, address, home):
     """
     said = {kind: [] for kind in KINDS}
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: said["console"].append(str(error)))
     page.on(
         "console",
@@ -229,7 +232,7 @@ def test_pages_hold_what_they_are_for(browser, home):
 
 def test_search_finds_a_known_term(browser, home):
     with opened(browser, home + "search.html?q=suffix", home) as (page, said):
-        page.wait_for_selector("#search-results li a", timeout=15000)
+        page.wait_for_selector("#search-results li a")
         found = page.locator("#search-results li a").evaluate_all(
             "(links) => links.map((a) => a.href)"
         )

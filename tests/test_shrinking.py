@@ -151,6 +151,7 @@ def test_the_optimizers_state_is_cut_along(kind, ranks):
                 assert torch.equal(optimizer.state[p][key], leading(old, p))
 
 
+@pytest.mark.course
 @every_optimizer
 def test_training_goes_on_with_the_last_loss_still_held(kind):
     net, optimizer = trained(kind)
@@ -163,6 +164,7 @@ def test_training_goes_on_with_the_last_loss_still_held(kind):
     assert held.grad_fn is not None
 
 
+@pytest.mark.course
 @every_optimizer
 def test_equal_to_masking_without_the_lasso(kind):
     """Without the lasso, masked columns never act on those that are kept."""
@@ -556,6 +558,7 @@ def test_masked_ranks_come_back_and_cut_ones_cannot(seed):
     assert is_monotone(cut) and cut[-1] == 1 < max(masked[-10:]), (masked, cut)
 
 
+@pytest.mark.course
 @every_optimizer
 def test_ranks_only_fall(kind):
     net = network()

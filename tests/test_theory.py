@@ -6,6 +6,8 @@ import pytest
 from maestro import theory
 from maestro.theory import Descent, Objective
 
+pytestmark = pytest.mark.course
+
 
 def gaps(U, V, A, C):
     """Excess over the least loss of each rank, relative to E‖Ax‖²."""
