@@ -25,6 +25,10 @@ test: $(VENV)/ready  ## unit tests, notebooks, the built site in a browser
 	$(RUN) -m maestro book
 	$(RUN) -m pytest --nbval-lax --nbval-current-env -n 2 --dist loadscope tests notebooks
 
+courses: $(VENV)/ready  ## tests of whole trainings again, as two other processors would round
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 $(RUN) -m pytest -q -m course tests
+	ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m course tests
+
 notebooks: $(VENV)/ready  ## run the notebooks anew and store their outputs
 	$(RUN) -m maestro notebooks
 
@@ -34,4 +38,4 @@ bench: $(VENV)/ready  ## measure speed against plain PyTorch
 clean:  ## remove what was built (not the environment, not data/cache)
 	rm -rf _build
 
-.PHONY: help book test notebooks bench clean
+.PHONY: help book test courses notebooks bench clean
