@@ -254,7 +254,7 @@ def test_a_report_lists_the_verdicts():
     assert lines[:2] == ["paper:", ""] and len(lines) == 2 + len(verdicts)
     start = "- **no accuracy is lost at λ = 0**: holds: -0.15 points to dense"
     assert lines[-1].startswith(start)
-    assert claims.report("paper", claims.of_training({})) == f"paper:\n\n- {NOT_RUN}"
+    assert claims.report("paper", claims.of_training({})) == f"paper: {NOT_RUN}"
 
 
 def test_missing_runs_are_not_judged():

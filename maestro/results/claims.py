@@ -56,10 +56,10 @@ class Verdict(NamedTuple):
 
 
 def report(heading, verdicts):
-    """``verdicts`` as a Markdown list; one NOT_RUN where none of them has been run."""
-    lines = [f"- **{one.claim}**{str(one)[len(one.claim) :]}" for one in verdicts]
+    """``verdicts`` as a Markdown list; one line where none of them has been run."""
     if all(one.word == NOT_RUN for one in verdicts):
-        lines = [f"- {NOT_RUN}"]
+        return f"{heading}: {NOT_RUN}"
+    lines = [f"- **{one.claim}**{str(one)[len(one.claim) :]}" for one in verdicts]
     return "\n".join([f"{heading}:\n", *lines])
 
 
