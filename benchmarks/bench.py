@@ -40,6 +40,7 @@ from maestro.config import Recipe
 from maestro.lowrank import add_lasso_gradient, proximal_step
 from maestro.models import MODELS
 from maestro.paths import ROOT
+from maestro.system import write_whole
 from maestro.training.machine import pick_device, ran_on
 from maestro.training.replay import CudaRecorder, Replay
 
@@ -124,21 +125,21 @@ def example(name):
 
 def summary(times):
     """{name: {ms, ratio, low, high}}; the ratios' median and quartiles over rounds."""
-    dense, told = times["dense"], {}
+    dense, rows = times["dense"], {}
     for name, seconds in times.items():
         ratios = [one / other for one, other in zip(seconds, dense, strict=True)]
         low, ratio, high = statistics.quantiles(ratios, n=4)
-        told[name] = {
+        rows[name] = {
             "ms": round(1000 * statistics.median(seconds), 3),
             "ratio": round(ratio, 4),
             "low": round(low, 4),
             "high": round(high, 4),
         }
-    return told
+    return rows
 
 
 def networks(name, device):
-    """({row's name: network}, {row's name: what it is}, how factorising went)."""
+    """({row: network}, {row: its fields}, the fields of factorising)."""
     torch.manual_seed(0)
     dense = build(name).to(device)
     seconds = []
@@ -147,79 +148,83 @@ def networks(name, device):
         seconds.append(seconds_of(partial(maestro.factorize, whole), 1, device))
     factorised = {"seconds": round(statistics.median(seconds), 3)}
     factorised |= differences(dense, whole, SUBJECTS[name].data(4, device)[0])
-    nets, told = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}
+    nets, fields = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}
     for share in SHARES:
         net = at_share(whole, share)
-        nets[f"lod {share}"], told[f"lod {share}"] = net, {"kind": "lod"}
-        told[f"lod {share}"]["share"] = share
+        nets[f"lod {share}"] = net
+        fields[f"lod {share}"] = {"kind": "lod", "share": share}
         macs = maestro.footprint(net, example(name), merged=True).macs
         if share < 1 and SUBJECTS[name].widths:
             width = narrow(name, macs)
             nets[f"narrow {share}"] = build(name, width).to(device)
-            told[f"narrow {share}"] = {"kind": "narrow", "share": share, "width": width}
+            sizes = {"share": share, "width": width}
+            fields[f"narrow {share}"] = {"kind": "narrow"} | sizes
     for row, net in nets.items():
-        # what PyTorch's convolutions are fastest with; factors have no such layout
+        # PyTorch's convolutions are fastest in this layout, which factors do not have
         net.to(memory_format=torch.channels_last)
         size = maestro.footprint(net, example(name), merged=True)
-        told[row] |= {"params": size.params, "macs": size.macs}
-    return nets, told, factorised
+        fields[row] |= {"params": size.params, "macs": size.macs}
+    return nets, fields, factorised
 
 
 @torch.no_grad()
 def differences(dense, whole, inputs):
-    """How far factorising moves the outputs, as a share of the largest of them.
+    """How far factorising moves the outputs, relative to the largest output.
 
-    difference: as computed. factors: what is the factors' own, computed in float64.
-    rounding: of the dense network as computed, from itself in float64.
+    difference: as computed. factors: computed in float64, so due to the factors alone.
+    rounding: between the dense network as computed and in float64.
     """
     exact = [x.double() if x.is_floating_point() else x for x in inputs]
     outs = [net.eval()(*inputs).double() for net in (dense, whole)]
     outs += [copy.deepcopy(net).double()(*exact) for net in (dense, whole)]
     pairs = {"difference": (0, 1), "factors": (2, 3), "rounding": (0, 2)}
-    found = {
+    shares = {
         name: (outs[i] - outs[j]).abs().max() / outs[2].abs().max()
         for name, (i, j) in pairs.items()
     }
-    return {name: float(f"{value.item():.2g}") for name, value in found.items()}
+    return {name: float(f"{value.item():.2g}") for name, value in shares.items()}
 
 
 def bench(name, device, rounds, recorder=None):
-    """What the file says of one network. recorder: to replay its steps with."""
+    """The measurement of one network, a dict as the file holds it.
+
+    recorder: records steps to replay them; None to launch every kernel.
+    """
     subject = SUBJECTS[name]
-    nets, told, factorised = networks(name, device)
+    nets, fields, factorised = networks(name, device)
     whole = copy.deepcopy(nets["lod 1.0"])
     batches = subject.gpu if device.type == "cuda" else subject.cpu
     data = subject.data(batches[0], device)
     rows = []
     for size in batches:
-        found = training(nets, subject, subject.data(size, device), rounds, recorder)
-        rows += [{"batch": size} | told[row] | found[row] for row in nets]
+        steps = training(nets, subject, subject.data(size, device), rounds, recorder)
+        rows += [{"batch": size} | fields[row] | steps[row] for row in nets]
     for row, took in inference(nets, subject, rounds, device, recorder).items():
-        rows[list(nets).index(row)] |= took  # it does not depend on training's batch
+        rows[list(nets).index(row)] |= took  # independent of the training's batch size
     lasso = lassos(whole, rounds, device)
     checked = ways.check(whole, data[0], min(rounds, 3), device, recorder)
-    found = {"factorised": factorised, "rows": rows, "lasso": lasso, "ways": checked}
+    network = {"factorised": factorised, "rows": rows, "lasso": lasso, "ways": checked}
     if device.type == "cpu" and recorder is None:
-        found["settings"] = settings(nets["dense"], subject, data, rounds)
-    return found
+        network["settings"] = settings(nets["dense"], subject, data, rounds)
+    return network
 
 
 def training(nets, subject, batch, rounds, recorder):
-    """{row: what a training step of this network takes}."""
-    found, device = {}, batch[1].device
+    """{row: {step, work, memory, parts}} of a training step of each network."""
+    rows, device = {}, batch[1].device
     steps = {
         row: Step(net.train(), subject, batch, recorder) for row, net in nets.items()
     }
     for row, took in summary(race(steps, rounds, device)).items():
-        found[row] = {"step": took, "work": ways.work(nets[row], batch[0])}
-        found[row] |= {"memory": steps[row].memory(), "parts": steps[row].parts()}
+        rows[row] = {"step": took, "work": ways.work(nets[row], batch[0])}
+        rows[row] |= {"memory": steps[row].memory(), "parts": steps[row].parts()}
     if recorder:
         steps = {
             row: Step(copy.deepcopy(net), subject, batch) for row, net in nets.items()
         }
         for row, took in summary(race(steps, rounds, device)).items():
-            found[row]["launched"] = took
-    return found
+            rows[row]["launched"] = took
+    return rows
 
 
 def lassos(net, rounds, device):
@@ -241,13 +246,13 @@ def lassos(net, rounds, device):
 def inference(nets, subject, rounds, device, recorder=None):
     """{row: {"made": ..., "inference 1": ..., "folded 1": ...}} of merged networks.
 
-    On a GPU their weights are bfloat16 themselves.
+    On a GPU the weights are bfloat16.
     """
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-    found = {row: {} for row in nets}
+    rows = {row: {} for row in nets}
     merged = {row: maestro.merge(net).eval() for row, net in nets.items()}
     for row, net in merged.items():
-        found[row]["made"] = ways.made(net, subject.data(1, device)[0])
+        rows[row]["made"] = ways.made(net, subject.data(1, device)[0])
     forms = {"inference": merged}
     if any(isinstance(m, nn.BatchNorm2d) for m in merged["dense"].modules()):
         forms["folded"] = {row: fuse(net) for row, net in merged.items()}
@@ -260,43 +265,42 @@ def inference(nets, subject, rounds, device, recorder=None):
             call = partial(forward, net)
             calls[row] = partial(Replay(call, recorder) if recorder else call, inputs)
         for row, took in summary(race(calls, rounds, device)).items():
-            found[row][f"{form} {size}"] = took
-    return found
+            rows[row][f"{form} {size}"] = took
+    return rows
 
 
 def forward(net, inputs):
     return net(*inputs)
 
 
-def write(path, name, found, device):
-    """Put one network's figures into the file at ``path``."""
+def write(path, name, network, device):
+    """Add the measurement of one network to the file at ``path``."""
     ran = ran_on(device, "bfloat16" if device.type == "cuda" else "float32")
-    found |= {key: ran.pop(key) for key in ("date", "commit")}
+    network |= {key: ran.pop(key) for key in ("date", "commit")}
     content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     models = content.pop("models", {}) if content.get("ran_on") == ran else {}
-    models[name] = found
+    models[name] = network
     models = {known: models[known] for known in SUBJECTS if known in models}
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"ran_on": ran, "models": models}, indent=1)
-    path.write_text(text + "\n", "utf-8")
+    write_whole(path, text + "\n")
 
 
-def show(name, found):
-    print(f"{name}, factorised: {found['factorised']}")
+def show(name, network):
+    print(f"{name}, factorised: {network['factorised']}")
     print("  ratio to dense of:                MACs   work memory   step  inference")
-    for row in found["rows"]:
-        dense = next(r for r in found["rows"] if r["batch"] == row["batch"])
+    for row in network["rows"]:
+        dense = next(r for r in network["rows"] if r["batch"] == row["batch"])
         ratios = [row[key] / dense[key] for key in ("macs", "work", "memory")]
         ratios.append(row["step"]["ratio"])
         forms = ("inference", "folded")
         keys = [f"{form} {size}" for form in forms for size in INFERENCE_BATCHES]
         ratios += [row[key]["ratio"] for key in keys if key in row]
         ratios = " ".join(f"{ratio:6.2f}" for ratio in ratios)
-        told = f"{row['kind']:8} {row['share']:4.0%} of ranks, batch {row['batch']:3}"
-        print(f"  {told} {ratios}", flush=True)
-    for setting, took in found.get("settings", {}).items():
-        told = f"{took['ratio']:6.2f}, {took['faults']:7,} page faults a step"
-        print(f"  dense, {setting:36} {told}", flush=True)
+        label = f"{row['kind']:8} {row['share']:4.0%} of ranks, batch {row['batch']:3}"
+        print(f"  {label} {ratios}", flush=True)
+    for setting, took in network.get("settings", {}).items():
+        cells = f"{took['ratio']:6.2f}, {took['faults']:7,} page faults a step"
+        print(f"  dense, {setting:36} {cells}", flush=True)
 
 
 def main():
@@ -309,9 +313,9 @@ def main():
     device = pick_device(args.device)
     recorder = CudaRecorder(device) if device.type == "cuda" else None
     for name in args.models:
-        found = bench(name, device, args.rounds, recorder)
-        write(args.out, name, found, device)
-        show(name, found)
+        network = bench(name, device, args.rounds, recorder)
+        write(args.out, name, network, device)
+        show(name, network)
     print(f"written: {args.out}")
 
 

@@ -103,8 +103,8 @@ class Step:
         The least of some steps, because machines do other things. On a GPU it is the
         time of the kernels, of a step that is not replayed.
         """
-        found = [self._parts() for _ in range(calls)]
-        return min(found, key=lambda took: sum(took.values()))
+        times = [self._parts() for _ in range(calls)]
+        return min(times, key=lambda took: sum(took.values()))
 
     def _parts(self):
         kinds, clock = [ProfilerActivity.CPU], "self_cpu_time_total"

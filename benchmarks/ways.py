@@ -1,7 +1,7 @@
-"""The cost model against the clock: U V^T first, or two maps one after the other.
+"""The cost model against the clock: one product U V^T, or two maps in turn.
 
-`LowRank.product_is_cheaper` counts multiply-accumulates, with batch and resolution.
-Here both ways are timed, forward and backward, for every layer of another shape.
+`LowRank.product_is_cheaper` counts multiply-accumulates for the batch and resolution.
+This module times both ways, forward and backward, for every layer of a new shape.
 """
 
 import copy
@@ -24,7 +24,7 @@ def check(net, inputs, rounds, device, recorder=None):
     net: a factorised network. product: whether the cost model would make U V^T.
     recorder: what records the passes, so that a GPU's kernels alone are timed.
     """
-    found = []
+    cases = []
     for name, layer, x in shapes(net, inputs):
         for share in SHARES:
             cut = copy.deepcopy(layer)
@@ -42,8 +42,8 @@ def check(net, inputs, rounds, device, recorder=None):
                 for way, seconds in times.items()
             }
             sizes = {"m": m, "n": n, "positions": positions, "rank": cut.rank}
-            found.append({"layer": name, **sizes, **took, "product": chosen})
-    return found
+            cases.append({"layer": name, **sizes, **took, "product": chosen})
+    return cases
 
 
 def work(net, inputs):

@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _tell(error):
-    """One line. What all processes refuse alike is told by the first one alone."""
+    """Print one line. If all processes raise one error, only the first prints it."""
     if is_main():
         where = "error:"
     elif isinstance(error, ValueError):

@@ -200,15 +200,15 @@ def _numbers(name, values, count):
 def _freezes(pairs):
     """((name of a parameter, epochs), ...), sorted by name."""
     try:
-        found = {name: epochs for name, epochs in pairs}
+        frozen = {name: epochs for name, epochs in pairs}
     except (TypeError, ValueError):
-        found = {"": None}
-    for name, epochs in found.items():
+        frozen = {"": None}
+    for name, epochs in frozen.items():
         if type(name) is not str or type(epochs) is not int or epochs < 1:
             raise ValueError(
                 f"freeze={pairs!r}: it takes pairs of a parameter's name and epochs"
             )
-    return tuple(sorted(found.items()))
+    return tuple(sorted(frozen.items()))
 
 
 def variant(config):

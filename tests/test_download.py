@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 
 import numpy as np
@@ -193,12 +194,15 @@ def test_progress_can_be_off(server, tmp_path, capsys):
 
 
 def test_a_full_disk_leaves_nothing_half_written(server, tmp_path, monkeypatch):
-    def full(file, **arrays):
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    replace = os.replace
+
+    def full(part, target):
+        if target.name == "mnist.npz":
+            raise OSError(28, "No space left on device")
+        replace(part, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full)
+        patch.setattr(os, "replace", full)
         why = "mnist.npz cannot be written: No space left on device; free some space"
         with pytest.raises(DiskError, match=why):
             prepared(tmp_path)

@@ -98,8 +98,8 @@ def test_nothing_is_overwritten_but_what_an_earlier_run_wrote(small, tmp_path, c
     for output, why in (
         (chapter, "among the chapters: name a file elsewhere"),
         (root / "notebooks" / "99_new.ipynb", "among the chapters"),
-        (mine, "no output of an earlier run: name another file"),
-        (root / "a.ipynb", "no output of an earlier run"),
+        (mine, "not the output of an earlier run: name another file"),
+        (root / "a.ipynb", "not the output of an earlier run"),
         (root / "out.txt", "name a file that ends in .ipynb"),
         ("", "': name a file that ends in .ipynb"),
     ):

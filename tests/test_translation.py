@@ -113,7 +113,7 @@ def test_the_corpus_is_tokenised_once_and_then_without_spacy(raw, monkeypatch):
 
 def test_without_spacy_the_error_says_what_to_do(raw, monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(DataError, match="pip install spacy==3.8.18, or make multi30k"):
+    with pytest.raises(DataError, match="pip install spacy==3.8.18, or copy"):
         datasets.load("multi30k")
     assert [path.name for path in raw.parent.iterdir()] == ["multi30k"]
 
@@ -129,7 +129,7 @@ def test_missing_text_says_how_to_get_it(raw):
     (raw / "train.de.gz").unlink()
     with pytest.raises(DataError, match="multi30k.npz is missing; .*data multi30k"):
         datasets.load("multi30k")
-    with pytest.raises(DataError, match=f"train.de.gz could not .*, put it in {raw}"):
+    with pytest.raises(DataError, match=f"train.de.gz could not .* put it into {raw}"):
         datasets.PREPARE["multi30k"]()
 
 

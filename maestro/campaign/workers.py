@@ -34,8 +34,8 @@ class RunsFailed(RuntimeError):
 
 def missing(configs, folder=None):
     """The ``configs`` without a record, in their order, each once."""
-    found = records.find(configs, folder)
-    return list({c.id: c for c in configs if c.id not in found}.values())
+    recorded = records.find(configs, folder)
+    return list({c.id: c for c in configs if c.id not in recorded}.values())
 
 
 def run(

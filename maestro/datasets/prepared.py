@@ -1,12 +1,12 @@
 """Prepared data sets: one .npz each, written whole, checked at each reading."""
 
-import os
+import io
 import zipfile
 import zlib
 
 import numpy as np
 
-from ..system import writing
+from ..system import write_whole
 
 
 class DataError(RuntimeError):
@@ -53,14 +53,9 @@ def write(path, arrays, fingerprint):
 
     Raises DiskError if the file cannot be written.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            np.savez(part, **arrays, sha256=np.array(fingerprint(arrays)))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez(content, **arrays, sha256=np.array(fingerprint(arrays)))
+    write_whole(path, content.getbuffer())
 
 
 def how_to_get(name):

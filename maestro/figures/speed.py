@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ..results.cells import NOT_MEASURED
 from .style import DASHES, GREY, INK, METHODS, PALETTE, missing, sheet
 
-NOT_MEASURED = "not measured yet"
 PART_COLORS = dict(
     zip(
         ("linear maps", "normalisation", "rest", "lasso", "optimiser"),

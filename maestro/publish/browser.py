@@ -1,6 +1,6 @@
-"""A Chromium for the tests of the built site: find one, or install one if that can be.
+"""A Chromium for the tests of the built site: an existing one, or a new installation.
 
-``python -m maestro.browser`` is what ``make test`` calls.
+``python -m maestro.publish.browser`` is what ``make test`` calls.
 """
 
 import os
@@ -28,9 +28,9 @@ def find_browser():
 
 
 def install_browser():
-    """Make sure there is a Chromium for the tests of the site, if that can be done.
+    """Install a Chromium for the tests of the site, if there is none.
 
-    Never fails: prints one clear line where the tests will have to be skipped.
+    A failed installation prints one line, because the tests are then skipped.
     """
     if find_browser():
         return
@@ -45,7 +45,7 @@ def install_browser():
 
 
 def _playwrights_own():
-    """Where playwright keeps its Chromium, whether it is there or not."""
+    """The path of playwright's Chromium, which may not exist."""
     try:
         from playwright.sync_api import sync_playwright
 
@@ -56,7 +56,7 @@ def _playwrights_own():
 
 
 def _succeeds(command, timeout):
-    """Run quietly; True if it ended well in time."""
+    """Run ``command`` quietly; whether it succeeds within ``timeout`` seconds."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for the book, in a few lines."""
+"""A report on the packages, data and browser that the book needs on this machine."""
 
 import importlib.util
 import platform
@@ -14,7 +14,7 @@ BOOK = ("papermill", "ipykernel", "sklearn", "jupyter_book", "nbval", "playwrigh
 
 
 def report():
-    """Print it; returns 1 if something that training needs is missing, else 0."""
+    """Print the report; returns 1 if a package for training is missing, else 0."""
     print(f"Python {platform.python_version()} ({sys.executable})")
     missing = [name for name in NEEDED if not _has(name)]
     print(f"to train: {'complete' if not missing else 'missing ' + ', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""What the build of the book writes itself: tables of parameters, the page of runs."""
+"""The pages that the build of the book generates: parameters, runs, networks."""
 
 import dataclasses
 import json
@@ -49,20 +49,22 @@ def seconds_table(seconds):
     return markdown_table(("notebook", "wall time in this build"), cells)
 
 
-def runs_page(found=None):
+def runs_page(good=None):
     """The page of recorded runs as Markdown: what ran, when, on what.
 
-    found: {id: record}; all in data/runs if None. Two runs never read alike: all fields
-    of a configuration are there, but for those at their default.
+    No two runs look alike, because the page shows all fields of a configuration that
+    are not at their default.
+
+    good: {id: record}; all in data/runs if None.
     """
-    if found is None:
-        found, bad = records.read_all()
+    if good is None:
+        good, bad = records.read_all()
         for problem in bad.values():
             warnings.warn(f"left out: {problem}", stacklevel=2)
-    if not found:
+    if not good:
         return RUNS_HEAD + "No runs recorded yet.\n"
-    rows = [_row(record) for record in sorted(found.values(), key=_order)]
-    hours = sum(r["ran_on"]["wall_seconds"] for r in found.values()) / 3600
+    rows = [_row(record) for record in sorted(good.values(), key=_order)]
+    hours = sum(r["ran_on"]["wall_seconds"] for r in good.values()) / 3600
     total = f"{len(rows)} runs, {hours:.1f} hours of wall time in all.\n\n"
     return (
         RUNS_HEAD + total + markdown_table(tuple(rows[0]), [r.values() for r in rows])

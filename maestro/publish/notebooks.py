@@ -1,8 +1,8 @@
-"""Run one notebook: strictly parameterised, in this very Python, whole or not at all.
+"""Run one notebook with checked parameters, in the current Python.
 
-papermill does the running. This adds what it leaves to its caller: parameters are
-checked before anything is written, errors become one line, and an output appears under
-its name only when it is complete.
+papermill runs the notebook. This module checks the parameters before anything is
+written, reports an error in one line, and gives an output its name only when the output
+is complete.
 """
 
 import json
@@ -29,16 +29,25 @@ class NotebookError(RuntimeError):
 
 
 def run(notebook, words=(), output=None):
-    """Run one notebook with parameters ``words`` (name=value); return where it is.
+    """Run one notebook and write its output.
 
-    What ``train=true`` asks for is trained first, with a progress bar; stopped at any
-    moment, it goes on when this is run again. The notebook then finds the records.
-    output: a file, or None for ``_build/run/<notebook>.ipynb``. It is written whole,
-    at the end, and takes the place of nothing but an earlier output; what the notebook
-    prints, progress included, is shown meanwhile. Of torchrun's processes all train,
-    and the first one runs the notebook; None elsewhere. Raises ParameterError,
-    NotebookError (of ``output``) or DiskError before anything runs, NotebookError if a
-    cell fails.
+    With ``train=true`` the missing runs are trained first, with a progress bar. If the
+    training is interrupted, the next call resumes it. All processes of torchrun train;
+    the first one then runs the notebook. Whatever the notebook prints is shown.
+
+    Args:
+        notebook: the name of the notebook.
+        words: its parameters, each as "name=value".
+        output: the file to write, ``_build/run/<notebook>.ipynb`` if None. It is
+            written whole, at the end, and only an earlier output is replaced.
+
+    Returns:
+        The path of the output; None in all processes but the first.
+
+    Raises:
+        ParameterError: a parameter is wrong.
+        NotebookError: ``output`` is not allowed, or a cell fails.
+        DiskError: the output cannot be written.
     """
     import papermill
 
@@ -71,10 +80,10 @@ def run(notebook, words=(), output=None):
 
 
 def _place_for(output):
-    """``output`` as a path that can be written; refuses what is not ours to replace.
+    """``output`` as a writable path; only an earlier output may be replaced.
 
-    Papermill marks what it has run. A notebook without the mark is a chapter, or
-    somebody's own work: it could not be had back.
+    Papermill marks its outputs. A notebook without the mark is a chapter or somebody's
+    own work, which would be lost.
     """
     path = Path(output).absolute()
     if path.suffix != ".ipynb":
@@ -90,8 +99,8 @@ def _place_for(output):
             mark = None
         if not mark:
             raise NotebookError(
-                f"output={str(output)!r} is there, and is no output of an earlier run: "
-                "name another file"
+                f"output={str(output)!r} exists and is not the output of an earlier "
+                "run: name another file"
             )
     require_writable(path.parent)
     return path
@@ -162,7 +171,7 @@ def this_kernel(work):
     folder = work / "kernel"
     kernel = folder / "kernels" / "python3"
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    argv.append("--log-level=ERROR")  # it warns of every start on stderr
+    argv.append("--log-level=ERROR")  # a lower level prints a warning at every start
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     write_whole(kernel / "kernel.json", json.dumps(spec))
     others = os.environ.get("JUPYTER_PATH")
@@ -185,7 +194,7 @@ def what_failed(path, name):
                 return f"{where}: {_error_line(output)}"
     log = path.with_suffix(".log")
     said = log.read_text("utf-8", "replace").strip() if log.exists() else ""
-    return f"notebooks/{name}: {(said or 'it stopped without a word').splitlines()[-1]}"
+    return f"notebooks/{name}: {(said or 'stopped without a message').splitlines()[-1]}"
 
 
 def _error_line(output):

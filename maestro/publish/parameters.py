@@ -1,8 +1,9 @@
-"""What a notebook may be told: every parameter's type, range and meaning, checked.
+"""The parameters of notebooks: type, range and meaning of each, and their check.
 
-papermill passes text, warns about unknown names and goes on. Here a wrong name, type
-or range stops a notebook on its first line, saying what would be right. The defaults
-stay where the reader sees them, in each notebook's own cell tagged ``parameters``.
+papermill passes text, warns about unknown names and continues. Here a wrong name, type
+or range stops a notebook on its first line, with a message that names the right values.
+The defaults are in each notebook's cell tagged ``parameters``, where the reader sees
+them.
 """
 
 import ast
@@ -19,7 +20,7 @@ NOTEBOOKS = ROOT / "notebooks"
 
 
 class ParameterError(ValueError):
-    """A notebook's parameter, or the notebook itself, is not what it should be."""
+    """A parameter of a notebook is wrong, or the notebook is damaged."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Parameter:
         return [self._one(name, v) for v in value]
 
     def _items(self, name, text):
-        """What stands between the commas; a choice that has one in it stays whole."""
+        """The items between commas; a choice that contains a comma stays whole."""
         text = text.strip()
         inside = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
         if not inside.strip():

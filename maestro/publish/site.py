@@ -1,9 +1,10 @@
-"""The book: papermill runs every notebook, jupyter-book makes the site, strictly.
+"""The build of the book: papermill runs the notebooks, jupyter-book makes the site.
 
-``build()`` works in ``_build/``: it copies the pages to ``_build/source``, runs every
-notebook into it, writes the pages that come from records, and builds the site beside
-the one that is there. Only a site without a single warning takes its place, so a
-failed or interrupted build leaves the last good one as it was. No network is used.
+``build()`` works in ``_build/``. The function copies the pages to ``_build/source``,
+runs every notebook into that folder, writes the pages that come from records, and
+builds a new site next to the current one. Only a site without a warning replaces the
+current one, so a failed or interrupted build leaves the last good site as it was. The
+build uses no network.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..config import integer
 from ..paths import ROOT
 from ..system import cores, require_writable
 from . import generated, notebooks
@@ -33,8 +35,7 @@ def build(jobs=2, root=ROOT):
     Raises ValueError on ``jobs`` that is no count, DiskError if the folder for it all
     cannot be written, BookError if a notebook fails or the site has a warning.
     """
-    if type(jobs) is not int or jobs < 1:
-        raise ValueError(f"jobs={jobs!r}: it takes an integer >= 1")
+    integer("jobs", jobs, low=1)
     work = Path(root) / "_build"
     source, site = work / "source", work / "html"
     _refuse_forgotten(Path(root))
@@ -135,10 +136,10 @@ def _make_site(source, work):
         command + [str(out), *strict], capture_output=True, text=True, encoding="utf-8"
     )
     if done.returncode or not (out / "_build/html/index.html").is_file():
-        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-        said = said.replace(f"{source.resolve()}{os.sep}", "").splitlines()
-        told = [x for x in said if re.search("WARNING|ERROR|CRITICAL|Error:", x)]
-        print("\n".join(told or said[-30:]), file=sys.stderr)
+        output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        lines = output.replace(f"{source.resolve()}{os.sep}", "").splitlines()
+        errors = [x for x in lines if re.search("WARNING|ERROR|CRITICAL|Error:", x)]
+        print("\n".join(errors or lines[-30:]), file=sys.stderr)
         raise BookError("the site was not built: see the warnings and errors above")
     return out / "_build" / "html"
 

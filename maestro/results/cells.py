@@ -3,6 +3,7 @@
 import math
 
 NOT_RUN = "not run yet"
+NOT_MEASURED = "not measured yet"
 
 
 def variant_name(lambda_gl):

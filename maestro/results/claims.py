@@ -88,11 +88,11 @@ PERPLEXITY = Measure(
 )
 
 
-def _bounds(found, say):
-    """' (95 % bounds -0.3 and +0.1 points)'; nothing where one run gives none."""
-    if found.high == inf:
+def _bounds(difference, say):
+    """' (95 % bounds -0.3 and +0.1 points)'; empty for one run, which has no bounds."""
+    if difference.high == inf:
         return ""
-    low, high = (say(bound).split(" ")[0] for bound in found[1:])
+    low, high = (say(bound).split(" ")[0] for bound in difference[1:])
     return f" (95 % bounds {low} and {high})"
 
 
@@ -147,16 +147,18 @@ def no_loss_at_zero(records, paper=None, measure=ACCURACY):
         return Verdict(claim)
     zero = low_rank[0.0]
     merits = [measure.merit(some[measure.column]) for some in (zero, dense)]
-    found, theirs = gap(*merits), nan
+    difference, theirs = gap(*merits), nan
     if paper is not None and (paper.lambda_gl == 0).any():
         at_zero, whole = paper[paper.lambda_gl == 0], paper[paper.variant == "dense"]
         theirs = at_zero[name].iloc[0] - whole[name].iloc[0]
     sentence = (
-        f"{measure.say(found.mean)} to dense{_bounds(found, measure.say)}, "
+        f"{measure.say(difference.mean)} to dense{_bounds(difference, measure.say)}, "
         f"margin {measure.say(-measure.margin)}"
     )
-    word, n = found.above(-measure.margin), min(len(zero), len(dense))
-    return Verdict(claim, word, found.mean, theirs, n, measure.margin, scale, sentence)
+    word, n = difference.above(-measure.margin), min(len(zero), len(dense))
+    return Verdict(
+        claim, word, difference.mean, theirs, n, measure.margin, scale, sentence
+    )
 
 
 def smaller_and_better(records, paper=None):

@@ -13,6 +13,7 @@ from math import isnan, nan, sqrt
 import pandas as pd
 
 from ..paths import ROOT
+from .cells import NOT_MEASURED
 
 FOLDER = ROOT / "data" / "bench"
 NAMES = {
@@ -68,7 +69,7 @@ def load(device, folder=FOLDER):
 def ran_on(measurement):
     """The device in words, 'CPU, 2 threads, float32, PyTorch 2.13.0'."""
     if measurement is None:
-        return "not measured yet"
+        return NOT_MEASURED
     ran = measurement["ran_on"]
     threads = f"{ran['threads']} threads, " if ran["device"] == "CPU" else ""
     return f"{ran['device']}, {threads}{ran['precision']}, PyTorch {ran['torch']}"
