@@ -43,6 +43,13 @@ def test_executed_in_order_without_errors(notebook):
             assert output.get("name") != "stderr", source(cell)
 
 
+def test_what_is_printed_or_tabulated_is_compared(notebook):
+    """So that no page shows what another processor would not."""
+    for cell in cells(notebook, "code"):
+        texts = [o for o in cell["outputs"] if "image/png" not in o.get("data", {})]
+        assert not texts or COMPARED in tags(cell), source(cell)
+
+
 def test_is_a_chapter_not_a_program(notebook):
     """Length, prose, definitions, kernel: the habits of the house."""
     code, prose = cells(notebook, "code"), cells(notebook, "markdown")
