@@ -12,6 +12,7 @@ import maestro
 from maestro import MODES, RankSampler
 
 SIZES = {"a": (3, 8), "b": (5, 5), "c": (9, 2)}  # ranks 3, 5, 2
+CUTTING = [mode for mode in MODES if mode != "none"]
 PAIRS = {(name, b) for name, sizes in SIZES.items() for b in range(1, min(sizes) + 1)}
 
 
@@ -68,6 +69,21 @@ def test_fraction_draws_one_share_for_all():
         assert chi_square(counts, r, 3000) < 18.5  # 4 degrees of freedom, 0.1 %
 
 
+def test_upper_draws_pairs_of_the_upper_halves():
+    drawn = draws(RankSampler(network(), "upper", generator()), 4000)
+    counts = Counter(next(iter(cut.items())) for cut in drawn)
+    upper = {(name, b) for name, b in PAIRS if 2 * b >= min(SIZES[name])}
+    assert set(counts) == upper and len(upper) < len(PAIRS)
+    assert chi_square(counts, len(upper), 4000) < 22.5  # 6 degrees of freedom, 0.1 %
+
+
+def test_none_cuts_nothing_and_draws_no_numbers():
+    source = generator()
+    before = source.get_state()
+    assert draws(RankSampler(network(), "none", source), 3) == [{}, {}, {}]
+    assert torch.equal(source.get_state(), before)
+
+
 def test_shuffled_visits_each_pair_once_a_walk():
     sampler = RankSampler(network(), "shuffled", generator())
     walks = []
@@ -81,7 +97,7 @@ def test_shuffled_visits_each_pair_once_a_walk():
 # what it depends on
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CUTTING)
 def test_reproducible(mode):
     def drawn(seed):
         return draws(RankSampler(network(), mode, generator(seed)), 20)
@@ -219,13 +235,14 @@ def test_a_mask_from_outside_bounds_the_draws_and_comes_back():
 # ranks that change
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CUTTING)
 def test_rank_zero_is_never_drawn(mode):
     net = network()
     maestro.truncate(net, {"a": 0, "c": 0, "b": 4})
     drawn = draws(RankSampler(net, mode, generator()), 60)
     assert all(set(cut) == {"b"} for cut in drawn)
-    assert {cut["b"] for cut in drawn} == {1, 2, 3, 4}
+    low = 2 if mode == "upper" else 1
+    assert {cut["b"] for cut in drawn} == set(range(low, 5))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -20,7 +20,10 @@ MODES = {
     "shuffled": "one pair from a shuffled list of all, without replacement (authors)",
     "independent": "every layer at once, each with its own uniform b",
     "fraction": "every layer at once, all at one uniform share of their ranks",
+    "upper": "one pair (i, b), uniform over those with b from r_i / 2 to r_i",
+    "none": "no layer is ever cut: the lasso alone orders the columns",
 }
+ONE_PAIR = ("pair", "shuffled", "upper")  # modes that cut one layer in each step
 
 
 def expected_columns(ranks, mode):
@@ -36,12 +39,21 @@ def expected_columns(ranks, mode):
     Returns:
         {name: columns}, not whole numbers in general.
     """
-    total = sum(ranks.values())
+    lowest = _lowest(ranks, mode)
+    pairs = {name: r - lowest[name] + 1 for name, r in ranks.items() if r}
+    total = sum(pairs.values())
     columns = {}
     for name, r in ranks.items():
-        cut = r / total if r and mode in ("pair", "shuffled") else 1
-        columns[name] = r - cut * (r - 1) / 2 if r else 0
+        cut = pairs[name] / total if r and mode in ONE_PAIR else 1
+        columns[name] = r - cut * (r - lowest[name]) / 2
     return columns
+
+
+def _lowest(ranks, mode):
+    """{name: b}, the fewest columns that each layer of ``ranks`` ever runs with."""
+    fewest = {"none": lambda r: r, "upper": lambda r: math.ceil(r / 2)}
+    of = fewest.get(mode, lambda r: min(1, r))
+    return {name: of(r) for name, r in ranks.items()}
 
 
 class RankSampler:
@@ -80,9 +92,9 @@ class RankSampler:
         """{name: b} for the layers cut in this step (the others run in full)."""
         ranks = [layer.width for layer in self.layers.values()]
         if ranks != self._ranks:
-            self._ranks, self._ends = ranks, list(accumulate(ranks))
+            self._set_ranks(ranks)
             self._list = []
-        if not self._ends[-1]:
+        if not sum(ranks):
             return {}
         return getattr(self, f"_{self.mode}")()
 
@@ -98,8 +110,16 @@ class RankSampler:
         return {"ranks": self._ranks, "list": list(self._list)}
 
     def load_state_dict(self, state):
-        self._ranks, self._list = state["ranks"], list(state["list"])
-        self._ends = list(accumulate(self._ranks)) if self._ranks else None
+        self._ranks, self._list = None, list(state["list"])
+        if state["ranks"] is not None:
+            self._set_ranks(state["ranks"])
+
+    def _set_ranks(self, ranks):
+        """Note the ranks, and where each layer's pairs end in the list of all."""
+        named = dict(zip(self.layers, ranks, strict=True))
+        self._ranks, self._lowest = ranks, list(_lowest(named, self.mode).values())
+        pairs = zip(ranks, self._lowest, strict=True)
+        self._ends = list(accumulate(r - low + 1 if r else 0 for r, low in pairs))
 
     def _in_force(self, cut):
         if not self.masks:
@@ -110,6 +130,12 @@ class RankSampler:
 
     def _pair(self):
         return self._nth(self._randint(self._ends[-1]))
+
+    def _upper(self):
+        return self._pair()
+
+    def _none(self):
+        return {}
 
     def _shuffled(self):
         if not self._list:
@@ -131,8 +157,8 @@ class RankSampler:
     def _nth(self, j):
         """Pair number j of all pairs, layer after layer by name: {name: b}."""
         i = bisect.bisect_right(self._ends, j)
-        first = self._ends[i] - self._ranks[i]
-        return {list(self.layers)[i]: 1 + j - first}
+        behind = self._ends[i] - j  # 1 for the last pair of the layer, b = r
+        return {list(self.layers)[i]: self._ranks[i] + 1 - behind}
 
     def _randint(self, high):
         return torch.randint(high, (), generator=self.generator).item()
