@@ -35,7 +35,10 @@ notebooks: $(VENV)/ready  ## run the notebooks anew and store their outputs
 bench: $(VENV)/ready  ## measure speed against plain PyTorch
 	$(RUN) benchmarks/bench.py
 
+stress: $(VENV)/ready  ## count kills, repeats and wrong inputs: a quarter of an hour
+	$(RUN) benchmarks/stress.py
+
 clean:  ## remove what was built (not the environment, not data/cache)
 	rm -rf _build
 
-.PHONY: help book test courses notebooks bench clean
+.PHONY: help book test courses notebooks bench stress clean

@@ -5,6 +5,7 @@ Whatever the disk refuses is told in one line: which file or folder, why, what t
 
 import errno
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def write_whole(path, content):
     Raises DiskError, with nothing half-written left behind.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # a thread's number, which no other thread or process of the system has
+    part = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     data = content.encode() if isinstance(content, str) else content
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

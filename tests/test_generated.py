@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 from test_records import made_up
+from test_stress import COUNTS
 
 from maestro.campaign import experiments
 from maestro.config import RunConfig
 from maestro.publish import generated
-from maestro.results import records
+from maestro.results import records, stress
 
 
 def test_every_record_is_in_the_page_of_runs(digits_config):
@@ -86,3 +87,13 @@ def test_networks_page_shows_every_network_and_reason():
 def test_tables_escape_bars():
     table = generated.markdown_table(("a",), [("x|y",)])
     assert table.endswith("| x\\|y |\n:::\n")
+
+
+def test_the_counts_of_the_stress_test_are_in_their_table(monkeypatch):
+    monkeypatch.setattr(stress, "load", lambda: None)
+    assert generated.stress_tables() == "Not counted yet.\n"
+    monkeypatch.setattr(stress, "load", lambda: COUNTS)
+    page = generated.stress_tables()
+    for what, times, result in stress.rows(COUNTS):
+        assert f"| {what} | {times} | {result} |" in page
+    assert page.endswith(stress.conditions(COUNTS) + "\n")

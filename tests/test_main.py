@@ -14,6 +14,9 @@ from maestro.publish import browser
 from maestro.results import records
 from maestro.training.distributed import ALONE
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import wrong as wrong_inputs
+
 
 @pytest.fixture(autouse=True)
 def own_folders(folders, tmp_path, monkeypatch):
@@ -101,54 +104,16 @@ def test_campaign_without_its_data_says_how_to_get_them(wrong):
     assert line.startswith("error: ") and "python -m maestro data mnist" in line
 
 
-WRONG = {
-    "": "name a command: run, campaign, records, data, book, notebooks, doctor",
-    "nosuch": "argument COMMAND: invalid choice: 'nosuch'",
-    "data": "the following arguments are required: name",
-    "data mnits": "no data set 'mnits'; there is: mnist, ",
-    "data mnist cifar10": "unrecognized arguments: cifar10",
-    "doctor now": "unrecognized arguments: now",
-    "records one": "1 ids given; name two to compare them",
-    "records 1 2 3": "3 ids given; name two",
-    "records one two": "one.json: there is no such record in runs",
-    "campaign --only lent": "--only 'lent': no run's description has it; see --list",
-    "campaign --workers 0": "--workers='0': it takes an integer from 1 to 64",
-    "campaign --workers -1": "--workers='-1': it takes an integer from 1 to 64",
-    "campaign --workers two": "--workers='two': it takes an integer from 1 to 64",
-    "campaign --workers 1_0": "--workers='1_0': it takes an integer from 1 to 64",
-    "campaign --workers 1.0": "--workers='1.0': it takes an integer from 1 to 64",
-    "campaign --workers": "argument --workers: expected one argument",
-    "campaign --work 2": "unrecognized arguments: --work 2",
-    "campaign --device gpu": "device='gpu'; it is auto, cpu, cuda",
-    "campaign --device cuda:99": "device=cuda",
-    "campaign --budget-minutes nan": "--budget-minutes='nan': it takes a number >= 0.1",
-    "campaign --budget-minutes inf": "--budget-minutes='inf': it takes a number >= 0.1",
-    "campaign --budget-minutes 0": "--budget-minutes='0': it takes a number >= 0.1",
-    "campaign --budget-minutes 1h": "--budget-minutes='1h': it takes a number >= 0.1",
-    "book --jobs 0": "--jobs='0': it takes an integer from 1 to 64",
-    "book --jobs -1": "--jobs='-1': it takes an integer from 1 to 64",
-    "book --jobs all": "--jobs='all': it takes an integer from 1 to 64",
-    "notebooks nosuch": "no notebook 'nosuch'; there are: 00_quickstart, ",
-    "notebooks 05_theorem nosuch": "no notebook 'nosuch'; there are: 00_quickstart, ",
-    "run": "the following arguments are required: notebook, name=value",
-    "run nosuch": "no notebook 'nosuch'; there are: 00_quickstart, ",
-    "run 00_quickstart 3": "'3': write parameters as name=value",
-    "run 00_quickstart seed": "'seed': write parameters as name=value",
-    "run 00_quickstart sede=3": "00_quickstart has no parameter 'sede'; did you mean",
-    "run 00_quickstart seed=3 seed=4": "seed is given twice",
-    "run 00_quickstart seed=1_000": "seed='1_000': it takes an integer from 0 to",
-    "run 00_quickstart lambdas=1,,2": "lambdas='1,,2': it takes numbers >= 0, sep",
-    "run 00_quickstart -o notebooks/05_theorem.ipynb": "output='notebooks/05_theorem",
-    "run 00_quickstart -o README.md": "output='README.md': name a file that ends in",
-    "run 10_lenet_mnist train=yes": "train='yes': it takes true or false",
-    "run 10_lenet_mnist device=gpu": "device='gpu': it takes one of auto, cpu, cuda",
-}
-
-
-@pytest.mark.parametrize("words", WRONG)
+@pytest.mark.parametrize("words", wrong_inputs.COMMANDS)
 def test_a_wrong_word_is_one_line(words, wrong):
     """Which names the value and what would be right."""
-    assert wrong(*words.split()).startswith(f"error: {WRONG[words]}")
+    assert wrong(*words.split()).startswith(f"error: {wrong_inputs.COMMANDS[words]}")
+
+
+@pytest.mark.parametrize("words", wrong_inputs.PARAMETERS)
+def test_a_wrong_parameter_is_one_line(words, wrong):
+    answer = f"error: {wrong_inputs.PARAMETERS[words]}"
+    assert wrong("run", *words.split()).startswith(answer)
 
 
 def test_what_is_not_installed_is_one_line(wrong, monkeypatch):

@@ -7,7 +7,7 @@ import warnings
 
 from ..config import Recipe, RunConfig
 from ..paths import ROOT
-from ..results import records
+from ..results import records, stress
 from . import parameters
 
 RUNS_HEAD = """# What ran, when, on what
@@ -161,6 +161,15 @@ def _network_row(row):
     works = f"all but {', '.join(refused)}" if refused else "all of it"
     left = "; ".join(f"{n} × {why}" for why, n in row["left_alone"].items())
     return row["network"], works, row["layers"], left or "–"
+
+
+def stress_tables():
+    """What `make stress` counted, as Markdown; "Not counted yet." without its file."""
+    counts = stress.load()
+    if counts is None:
+        return "Not counted yet.\n"
+    table = markdown_table(stress.HEAD, stress.rows(counts))
+    return f"{table}\n{stress.conditions(counts)}\n"
 
 
 def markdown_table(head, rows):

@@ -47,6 +47,7 @@ def build(jobs=2, root=ROOT):
     pages.mkdir()
     (pages / "parameters.md").write_text(generated.parameter_tables(), "utf-8")
     (pages / "seconds.md").write_text(generated.seconds_table(seconds), "utf-8")
+    (pages / "stress.md").write_text(generated.stress_tables(), "utf-8")
     (source / "book" / "runs.md").write_text(generated.runs_page(), "utf-8")
     (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
     _swap(_make_site(source, work), site)
