@@ -191,7 +191,7 @@ DAMAGED = [
     (RECORD, "a list", lambda c: b"[1]", "records", "no run record: it has no schema"),
     (RECORD, "renamed", _with(id="a"), "records", "id a but its configuration is"),
     (RECORD, "changed", _with(status="won"), "records", "status 'won'"),
-    (RECORD, "of tomorrow", _with(schema=99), "records", "schema 99, written by a newer"),
+    (RECORD, "of tomorrow", _with(schema=99), "records", "schema 99, written by a"),
     (MNIST, "emptied", _empty, TRAIN, "mnist.npz is damaged"),
     (MNIST, "of text", lambda c: b"no archive", TRAIN, "mnist.npz is damaged"),
     (
