@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from maestro import methods
 from maestro.campaign import describe
 from maestro.config import Recipe, RunConfig
 from maestro.paths import ROOT
@@ -28,9 +29,10 @@ from maestro.results import records
 DRIVER = Path(__file__).with_name("killed.py")
 RECIPE = Recipe(epochs=6, batch_size=128, lr=0.05)
 LASSO = {"lambda_gl": 3e-3, "eps_ps": 0.1}
+OPTIONS = {"dense": {}, "maestro": LASSO, "masked": LASSO, "proximal": LASSO}
 RUNS = [
-    RunConfig("digits", "lenet", method, RECIPE, {} if method == "dense" else LASSO)
-    for method in ("dense", "maestro", "masked", "proximal")
+    methods.resolve(RunConfig("digits", "lenet", method, RECIPE, options))
+    for method, options in OPTIONS.items()
 ]
 KINDS = ("training", "campaign", "writing")  # one process, all of them, a writer
 WORKERS = 2
