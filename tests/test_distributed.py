@@ -277,7 +277,7 @@ def test_devices_are_the_processes_own(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert distributed._own_device("cuda") == 1
-    with pytest.raises(ValueError, match="device=cuda:0: torchrun's processes have"):
+    with pytest.raises(ValueError, match="device=cuda:0: torchrun gives each process"):
         distributed._own_device("cuda:0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(ValueError, match="3 processes for 2 CUDA devices"):
