@@ -167,7 +167,8 @@ def judge(given, project):
     if done.returncode == 0:
         problems.append("exit status 0")
     if len(lines) != 1:
-        problems.append(f"{len(lines)} lines: {' / '.join(lines[-3:])}")
+        said = " / ".join(lines[-3:])
+        problems.append(f"{len(lines)} lines, exit status {done.returncode}: {said}")
     elif not all(part in lines[0] for part in given.answer):
         problems.append(f"{lines[0]!r} instead of {' ... '.join(given.answer)!r}")
     if changed:

@@ -27,7 +27,7 @@ from maestro.paths import ROOT
 from maestro.results import records
 
 DRIVER = Path(__file__).with_name("killed.py")
-RECIPE = Recipe(epochs=6, batch_size=128, lr=0.05)
+RECIPE = Recipe(epochs=5, batch_size=128, lr=0.05)
 LASSO = {"lambda_gl": 3e-3, "eps_ps": 0.1}
 OPTIONS = {"dense": {}, "maestro": LASSO, "masked": LASSO, "proximal": LASSO}
 RUNS = [
@@ -56,7 +56,8 @@ def kill_all(folder, count, seed=0, runs=RUNS):
     counts = {"kills": dict.fromkeys(KINDS, 0)}
     counts |= dict.fromkeys(("records_lost", "runs", "equal", "resumed"), 0)
     undisturbed = Campaign(folder / "undisturbed", runs)
-    longest = undisturbed.finish()
+    undisturbed.finish()
+    longest = max(seconds for _, _, seconds in undisturbed.log())  # of one training
     expected = undisturbed.records()
 
     def note(kind, lost):
@@ -96,26 +97,26 @@ class Campaign:
         self.runs, self.known, self.resumed = runs, {}, set()
         folder.mkdir(parents=True)
 
-    def begin(self):
-        """Start it; returns (process, lines of the log before), once a run trains."""
-        before = len(self.log())
+    def start(self):
         words = [json.dumps(run.to_dict()) for run in self.runs]
-        process = start(self.folder, "campaign", WORKERS, *words)
+        return start(self.folder, "campaign", WORKERS, *words)
+
+    def begin(self):
+        """Start it; returns (process, lines of the log before) after a checkpoint."""
+        before, process = len(self.log()), self.start()
         while len(self.log()) == before and process.poll() is None:
             time.sleep(0.01)
         return process, before
 
     def finish(self):
-        """Train what is left, undisturbed; returns the seconds that it trained."""
-        process, _ = self.begin()
-        began = time.monotonic()
+        """Train what is left, undisturbed."""
+        process = self.start()
         _, err = process.communicate()
         if process.returncode:
             raise Broken(f"a campaign that nobody killed failed: {err}")
-        return time.monotonic() - began
 
     def kill(self, kind, seconds):
-        """Start the campaign, and kill after ``seconds``; was a run under way then?"""
+        """Start the campaign, kill it after ``seconds``; was a run under way then?"""
         process, before = self.begin()
         time.sleep(seconds)
         victims = self.under_way(before)
@@ -127,30 +128,36 @@ class Campaign:
             for pid in victims.values():
                 os.kill(pid, signal.SIGKILL)
         _, err = process.communicate()
+        cache = self.folder / "cache"
         for run in self.runs:
-            cache = self.folder / "cache"
             wait_until_free(cache / "locks" / run.id)
-            if run.id not in victims:
-                continue
+        # a run that had its record already, and was about to end, was not hit
+        hit = [run for run in self.runs if run.id in victims and not self.has(run.id)]
+        for run in hit:
             if kind == "training" and f"{describe(run)}: killed (SIGKILL)" not in err:
                 raise Broken(f"the campaign does not name the killed run: {err}")
             if (cache / "checkpoints" / f"{run.id}.pt").is_file():
                 self.resumed.add(run.id)
-        return bool(victims)
+        return bool(hit)
 
     def log(self):
-        """(run, process) of every training that has begun."""
+        """[(run, process, seconds), ...]: lines of killed.py's `noted`."""
         path = self.folder / "log"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [(line.split()[0], int(line.split()[1])) for line in lines]
+        text = path.read_text() if path.is_file() else ""
+        lines = [line.split() for line in text.split("\n")[:-1]]  # whole ones
+        return [(run, int(pid), float(seconds)) for run, pid, seconds in lines]
 
     def under_way(self, before):
         """{run: process} of the trainings after line ``before`` that have no record."""
         return {
             name: pid
-            for name, pid in self.log()[before:]
-            if alive(pid) and not records.path_of(name, self.runs_folder).is_file()
+            for name, pid, _ in self.log()[before:]
+            if alive(pid) and not self.has(name)
         }
+
+    def has(self, name):
+        """Whether the run has its record."""
+        return records.path_of(name, self.runs_folder).is_file()
 
     def records(self):
         """{run: record}. Raises Broken if a record is not whole."""
