@@ -105,10 +105,10 @@ def _campaign(commands):
 
 
 def _do_campaign(args):
-    from .campaign import describe, experiments, missing
+    from .campaign import catalog, describe, missing
     from .deploy.studies import train_and_study
 
-    configs = [c for c in experiments.every_run() if args.only in describe(c)]
+    configs = [c for c in catalog.every_run() if args.only in describe(c)]
     if not configs:
         raise ValueError(
             f"--only {args.only!r}: no run's description has it; see --list"

@@ -6,7 +6,7 @@ from dataclasses import field, fields, make_dataclass, replace
 import pytest
 
 from maestro import config, paths
-from maestro.campaign import experiments
+from maestro.campaign import catalog, experiments
 from maestro.config import Recipe, RunConfig
 
 RECIPE = Recipe(epochs=20, batch_size=64, lr=0.01)
@@ -20,8 +20,8 @@ def test_the_id_of_a_known_run_never_changes():
 
 
 def test_every_run_of_the_experiments_has_an_id_of_its_own():
-    runs = {c.id: c for c in experiments.every_run()}
-    told = {json.dumps(c.to_dict(), sort_keys=True) for c in experiments.every_run()}
+    runs = {c.id: c for c in catalog.every_run()}
+    told = {json.dumps(c.to_dict(), sort_keys=True) for c in catalog.every_run()}
     assert len(runs) == len(told)
 
 

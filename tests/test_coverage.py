@@ -2,7 +2,7 @@
 
 import pytest
 
-from maestro.campaign import experiments
+from maestro.campaign import baselines, experiments
 from maestro.results import records
 from maestro.results.coverage import coverage
 from maestro.results.tables import paper_table
@@ -32,7 +32,7 @@ def test_a_grid_of_its_own_counts_its_values():
 
 
 def test_a_baseline_counts_by_its_method():
-    runs = experiments.pufferfish("resnet18", "laptop", (0,))
+    runs = baselines.pufferfish("resnet18", "laptop", (0,))
     table = coverage(recorded(runs))["laptop"]
     assert (table["Table 16"], table["Table 12"]) == ("1 of 17", "0 of 11")
 

@@ -52,7 +52,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from maestro import datasets
-from maestro.campaign import experiments, process
+from maestro.campaign import catalog, process
 from maestro.results import records
 from maestro.training import checkpoints
 from maestro.__main__ import main
@@ -65,7 +65,7 @@ records.RUNS = folder / "runs"
 checkpoints.CACHE = folder
 datasets.TASKS |= TASKS
 configs = [RunConfig.from_dict(c) for c in json.loads(given)]
-experiments.every_run = lambda: configs
+catalog.every_run = lambda: configs
 fit, steps = process.fit, 0
 
 def disturbed(config, *rest, stop, **named):

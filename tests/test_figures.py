@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from maestro import figures
-from maestro.campaign import experiments
+from maestro.campaign import catalog
 from maestro.figures.style import GRIDS, METHODS, variant_color
 from maestro.results.cells import variant_name
 
@@ -43,7 +43,7 @@ def test_convergence_names_each_line(count):
 def every_lambda():
     """The lambda_gl of every run of the book, grid by grid."""
     grids = {}
-    for config in experiments.every_run():
+    for config in catalog.every_run():
         if config.options.get("lambda_gl", 0):
             key = config.task, config.scale
             grids.setdefault(key, set()).add(config.options["lambda_gl"])

@@ -6,7 +6,7 @@ import pytest
 from test_records import made_up
 from test_stress import COUNTS
 
-from maestro.campaign import experiments
+from maestro.campaign import catalog, experiments
 from maestro.config import RunConfig
 from maestro.publish import generated
 from maestro.results import records, stress
@@ -44,7 +44,7 @@ def test_a_record_that_cannot_be_read_is_told_of(digits_config, folders):
 def test_two_runs_never_read_alike():
     recorded = records.read_all()[0].values()
     configs = [RunConfig.from_dict(record["config"]) for record in recorded]
-    configs += experiments.every_run()
+    configs += catalog.every_run()
     last = experiments.resnet50("laptop", partial=True)[-1]
     configs += [replace(last, size={"width": 8}), replace(last, scale="another")]
     options = last.options | {"skip": ["fc"], "sampler": "shuffled"}

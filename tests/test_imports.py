@@ -188,5 +188,5 @@ def test_import_maestro_is_light():
 
 
 def test_training_needs_no_notebooks_and_no_torchvision():
-    loaded = loaded_by("import maestro.training.loop, maestro.campaign.experiments")
+    loaded = loaded_by("import maestro.training.loop, maestro.campaign.catalog")
     assert loaded.isdisjoint(HEAVY)

@@ -7,7 +7,7 @@ import pytest
 
 from maestro import datasets
 from maestro.__main__ import main
-from maestro.campaign import experiments
+from maestro.campaign import catalog
 from maestro.deploy import studies
 from maestro.paths import ROOT
 from maestro.publish import browser
@@ -89,7 +89,7 @@ def test_campaign_lists_what_is_missing(capsys):
 def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     given = []
     runs = [digits_config("dense"), digits_config("maestro")]
-    monkeypatch.setattr(experiments, "every_run", lambda: runs)
+    monkeypatch.setattr(catalog, "every_run", lambda: runs)
     monkeypatch.setattr(
         studies, "train_and_study", lambda *a, **more: given.append((a, more))
     )

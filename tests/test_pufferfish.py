@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import maestro
-from maestro.campaign.experiments import PUFFERFISH_SKIPS, pufferfish
+from maestro.campaign.baselines import PUFFERFISH_SKIPS, pufferfish
 from maestro.config import Recipe
 from maestro.lowrank.counting import costs
 from maestro.methods import Change, Pufferfish

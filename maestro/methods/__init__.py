@@ -1,7 +1,7 @@
 """The systems of the paper, one file each, behind the same few hooks.
 
 The loop in training/loop.py calls the hooks and knows no method by name. A new system
-is a new file here and rows in campaign/experiments.py.
+is a new file here and rows in campaign/baselines.py.
 """
 
 import inspect

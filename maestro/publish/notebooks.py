@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..campaign import experiments
+from ..campaign import catalog
 from ..deploy.studies import train_and_study
 from ..paths import ROOT
 from ..system import require_writable, write_whole, writing
@@ -109,7 +109,7 @@ def _place_for(output):
 def _train(name, values):
     values = parameters.defaults(name) | values
     if values.get("train"):
-        configs = experiments.for_notebook(name, **values)
+        configs = catalog.for_notebook(name, **values)
         device, workers = values["device"], values["workers"]
         with joined(device) as group:
             train_and_study(configs, device, workers, group=group)

@@ -1,0 +1,101 @@
+"""All runs that the book's tables and figures need, in order of priority."""
+
+from .baselines import lenet_baselines, pufferfish
+from .experiments import (
+    compact_cifar10,
+    compact_cifar10_narrow,
+    lenet_mnist,
+    lenet_mnist_batch_128,
+    lenet_mnist_masked,
+    lenet_mnist_proximal,
+    resnet18_cifar10,
+    resnet18_cifar10_proximal,
+    resnet50,
+    resnet50_imagenet,
+    transformer_multi30k,
+    transformer_multi30k_mean_loss,
+    vgg19_cifar10,
+)
+from .scales import COMPACT
+
+FIRST_ROWS = 4  # the dense network and three lambda_gl
+EXPERIMENTS = {
+    "table 11": lenet_mnist,
+    "table 12, laptop": lambda: resnet18_cifar10("laptop", seeds=(0,)),
+    "table 13, laptop": lambda: vgg19_cifar10("laptop", seeds=(0,)),
+    "table 14, laptop": lambda: transformer_multi30k("laptop", seeds=(0,)),
+    "table 15, laptop": lambda: resnet50("laptop"),
+    "table 15, laptop, last stage": lambda: resnet50("laptop", partial=True),
+    "table 14, lambda's scale": transformer_multi30k_mean_loss,
+    "table 12, short": lambda: resnet18_cifar10("short"),
+    "table 14, short": lambda: transformer_multi30k("short"),
+    "table 13, short": lambda: vgg19_cifar10("short"),
+    "table 15, short": lambda: resnet50("short"),
+    "table 15, short, last stage": lambda: resnet50("short", partial=True),
+    "table 11, batch 128": lenet_mnist_batch_128,
+    "table 11, masked": lenet_mnist_masked,
+    "table 11, masked, batch 128": lambda: lenet_mnist_masked(batch_size=128),
+    "table 11, proximal": lenet_mnist_proximal,
+    "table 12, laptop, proximal": resnet18_cifar10_proximal,
+    "systems, lenet": lenet_baselines,
+    "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
+}
+
+
+NOTEBOOKS = {
+    "10_lenet_mnist": lenet_mnist,
+    "11_resnet18_cifar10": resnet18_cifar10,
+    "12_vgg19_cifar10": vgg19_cifar10,
+    "13_transformer_multi30k": transformer_multi30k,
+    "14_resnet50_imagenet": resnet50_imagenet,
+    "15_exact_zeros": lenet_mnist_proximal,
+}
+
+
+def for_notebook(name, **given):
+    """The runs that notebook ``name`` trains with ``train=True``.
+
+    given: the notebook's parameters; only those of the grid are used.
+    """
+    if name not in NOTEBOOKS:
+        raise ValueError(f"{name} has nothing to train")
+    names = ("lambdas", "seeds", "epochs", "thresholds")
+    grid = {key: given[key] for key in names if key in given}
+    sizes = (
+        [{"scale": scale} for scale in given["scales"]] if "scales" in given else [{}]
+    )
+    return [config for size in sizes for config in NOTEBOOKS[name](**grid, **size)]
+
+
+def every_run():
+    """All runs of all experiments, each once, in order of priority.
+
+    First come the first rows of each table with one seed, then the other rows, then the
+    other seeds, then the compact scale row by row, then the paper's scale.
+    """
+    wanted = [
+        ((config.seed, place >= FIRST_ROWS), config)
+        for runs in EXPERIMENTS.values()
+        for place, config in enumerate(runs())
+    ]
+    configs = [config for _, config in sorted(wanted, key=lambda pair: pair[0])]
+    configs += every_compact_run()
+    configs += [*resnet18_cifar10(), *vgg19_cifar10()]
+    configs += [*resnet50(), *resnet50(partial=True)]
+    configs += [*transformer_multi30k("paper, code"), *transformer_multi30k()]
+    configs += [*resnet18_cifar10("paper, code"), *vgg19_cifar10("paper, code")]
+    configs += [*resnet50("paper, code"), *resnet50("paper, code", partial=True)]
+    return list({config.id: config for config in configs}.values())
+
+
+def every_compact_run():
+    """The runs of the compact scale, row by row, with all seeds of a row together."""
+    configs = []
+    for scale in COMPACT:
+        whole = compact_cifar10(scale)
+        lambdas = [None, *COMPACT[scale].lambdas]
+        configs += sorted(
+            whole, key=lambda c: lambdas.index(c.options.get("lambda_gl"))
+        )
+        configs += compact_cifar10_narrow(scale)
+    return configs
