@@ -107,7 +107,7 @@ from maestro import campaign, datasets, models
 from maestro.campaign import experiments
 from maestro.config import Recipe, RunConfig
 from maestro.publish import notebooks, parameters, site
-from maestro.results import records, speed, tables
+from maestro.results import published, records, speed
 
 def dense():
     return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
@@ -161,8 +161,8 @@ FUNCTIONS = {
     "experiments.lenet_mnist(thresholds=())": "thresholds=(): it takes at least one",
     "experiments.resnet18_cifar10('tiny')": "scale='tiny': resnet18 has paper, ",
     "records.read('nosuch.json')": "nosuch.json: there is no such record",
-    "tables.paper_table(99)": "number=99: it is one of [3, 4, ",
-    "tables.paper_table(4, 'nosuch')": "section='nosuch'; it is one of {",
+    "published.paper_table(99)": "number=99: it is one of [3, 4, ",
+    "published.paper_table(4, 'nosuch')": "section='nosuch'; it is one of {",
     "parameters.check('05_theorem', {'lr': nan})": "lr=nan: it takes a number >= 0",
     "site.build(jobs='2')": "jobs='2': it takes an integer >= 1",
 }
@@ -205,7 +205,7 @@ DAMAGED = [
         "data/paper/table11.csv",
         "emptied",
         _empty,
-        "tables.paper_table(11)",
+        "published.paper_table(11)",
         "table11.csv is damaged",
     ),
     (

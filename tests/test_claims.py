@@ -6,9 +6,11 @@ import pytest
 from test_speed import measurement  # noqa: F401
 from test_tables import by_id, made_up, translating
 
-from maestro.results import claims, tables
+from maestro.results import claims
 from maestro.results.cells import NOT_RUN
-from maestro.results.claims import FAILS, HOLDS, UNDECIDED
+from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
+from maestro.results.published import paper_table
+from maestro.results.verdicts import PERPLEXITY, POINTS, RISE, SIZE, report
 
 
 def runs(lambda_gl, accuracies, params=5000):
@@ -36,13 +38,13 @@ DENSE_TEXT = translated(None, (9.8, 9.9, 10.0), 10_000)
 
 
 def test_margins_are_the_papers_largest_deviations_rounded_up():
-    largest = max(tables.paper_table(n).accuracy_std.max() for n in (11, 12, 13))
-    assert claims.POINTS - 0.1 < largest <= claims.POINTS
-    text, sizes = tables.paper_table(14), tables.paper_table(11)
+    largest = max(paper_table(n).accuracy_std.max() for n in (11, 12, 13))
+    assert POINTS - 0.1 < largest <= POINTS
+    text, sizes = paper_table(14), paper_table(11)
     relative = (text.perplexity_std / text.perplexity).max()
-    assert claims.RISE - 0.005 < relative <= claims.RISE
+    assert RISE - 0.005 < relative <= RISE
     relative = (sizes.params_std / sizes.params).max()
-    assert claims.SIZE - 0.02 < relative <= claims.SIZE
+    assert SIZE - 0.02 < relative <= SIZE
 
 
 def test_as_good_as_dense_within_the_margin():
@@ -78,21 +80,21 @@ def test_one_run_decides_nothing(accuracy):
 
 def test_the_papers_number_stands_beside_ours():
     records = DENSE | runs(0.0, (98.9, 99.0, 98.8))
-    verdict = claims.no_loss_at_zero(records, tables.paper_table(12))
+    verdict = claims.no_loss_at_zero(records, paper_table(12))
     assert verdict.paper == pytest.approx(94.04 - 93.86)
-    verdict = claims.cheaper_counted(records, tables.paper_table(12))
+    verdict = claims.cheaper_counted(records, paper_table(12))
     assert verdict.paper == 0.07
-    assert math.isnan(claims.no_loss_at_zero(records, tables.paper_table(14)).paper)
+    assert math.isnan(claims.no_loss_at_zero(records, paper_table(14)).paper)
 
 
 def test_perplexity_is_judged_by_its_ratio():
     worse = translated(0.0, (10.0, 10.1, 9.9), 10_000)
-    verdict = claims.no_loss_at_zero(DENSE_TEXT | worse, None, claims.PERPLEXITY)
+    verdict = claims.no_loss_at_zero(DENSE_TEXT | worse, None, PERPLEXITY)
     assert verdict.word == HOLDS
     assert "+1.0% perplexity to dense" in verdict.sentence
     assert "margin +3.5% perplexity" in verdict.sentence
     worse = translated(0.0, (11.0, 11.1, 10.9), 10_000)
-    verdict = claims.no_loss_at_zero(DENSE_TEXT | worse, None, claims.PERPLEXITY)
+    verdict = claims.no_loss_at_zero(DENSE_TEXT | worse, None, PERPLEXITY)
     assert verdict.word == FAILS
 
 
@@ -101,7 +103,7 @@ def test_a_smaller_network_of_lower_perplexity_is_seen():
         DENSE_TEXT
         | translated(0.64, (9.4, 9.6))
         | translated(2.56, (6.8, 6.9, 7.0), 2000),
-        tables.paper_table(14),
+        paper_table(14),
     )
     assert verdict.word == HOLDS and verdict.paper == 6.9
     assert verdict.ours == pytest.approx(6.9)
@@ -250,11 +252,11 @@ def test_several_variants_of_one_weight_are_refused():
 
 def test_a_report_lists_the_verdicts():
     verdicts = claims.of_training(DENSE | runs(0.0, (98.9, 98.95, 98.85)))
-    lines = claims.report("paper", verdicts).splitlines()
+    lines = report("paper", verdicts).splitlines()
     assert lines[:2] == ["paper:", ""] and len(lines) == 2 + len(verdicts)
     start = "- **no accuracy is lost at λ = 0**: holds: -0.15 points to dense"
     assert lines[-1].startswith(start)
-    assert claims.report("paper", claims.of_training({})) == f"paper: {NOT_RUN}"
+    assert report("paper", claims.of_training({})) == f"paper: {NOT_RUN}"
 
 
 def test_missing_runs_are_not_judged():

@@ -5,7 +5,7 @@ import pytest
 from maestro.campaign import baselines, experiments
 from maestro.results import records
 from maestro.results.coverage import coverage
-from maestro.results.tables import paper_table
+from maestro.results.published import paper_table
 
 
 def recorded(configs):

@@ -2,7 +2,7 @@
 
 from test_tables import made_up
 
-from maestro.results import ranks
+from maestro.results import ranks, records
 from maestro.results.cells import NOT_RUN
 
 
@@ -36,3 +36,29 @@ def test_masked_and_cut_runs_have_a_row_each():
     assert table.loc[("batch 64", "cut"), "parameters"] == "6,000"
     assert set(table.loc["other"]["accuracy (%)"]) == {NOT_RUN}
     assert set(table.loc["other"]["runs"]) == {0}
+
+
+def test_nested_counts_the_layers_that_got_more_rank():
+    small, large = {"a": 5, "b": 4}, {"a": 3, "b": 6}
+    assert ranks.nested([small, large]) == (1, 2)
+    assert ranks.nested([small, large, {"a": 4, "b": 0}]) == (2, 4)
+    assert ranks.nested([{"a": 5}, {"a": 5}, {"a": 0}]) == (0, 2)
+    assert ranks.nested([small]) == (0, 0)
+
+
+def test_layers_of_a_kind_are_averaged():
+    layers = {"encoder.0.attention.q": 4, "encoder.1.attention.q": 7, "output": 3}
+    layers |= {"layer1.0.conv1": 1, "layer1.12.conv1": 2, "layer2.0.conv1": 5}
+    assert ranks.by_kind(layers) == {
+        "encoder.attention.q": 5.5,
+        "output": 3,
+        "layer1.conv1": 1.5,
+        "layer2.conv1": 5,
+    }
+
+
+def test_the_rank_of_each_epoch():
+    record = made_up(8e-5)
+    assert records.final_ranks(record) == {"fc1": 7, "fc2": 5}
+    assert ranks.rank_history(record) == [14, 14, 12]
+    assert ranks.rank_history(record | {"ranks": [[0, {}]]}) == [0, 0, 0]

@@ -1,13 +1,12 @@
 """The tables say what the records and the paper say, to the last digit."""
 
-import math
-
 import pytest
 
 from maestro import methods
 from maestro.config import Recipe, RunConfig
 from maestro.models import LeNet
 from maestro.results import records, tables, variants
+from maestro.results.published import paper_table
 from maestro.results.tables import NOT_RUN
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.01)
@@ -91,7 +90,7 @@ def test_training_costs_at_full_rank_are_the_papers(few_digits):
 
 def row_of(records, number, lambda_gl=None):
     """A row of `footprint_table` of a table of the paper: (ours, the paper's) cells."""
-    paper = tables.paper_table(number)
+    paper = paper_table(number)
     wanted = [] if lambda_gl is None else [lambda_gl]
     row = tables.footprint_table(records, paper, wanted).iloc[-1]
     return [list(row.xs(side, level=1)) for side in ("here", "paper")]
@@ -151,7 +150,7 @@ TWO = by_id(
 
 def test_perplexity_is_a_column_where_it_is_asked_for():
     table = tables.footprint_table(
-        TWO, tables.paper_table(14), [2.56], ["perplexity", "accuracy (%)"]
+        TWO, paper_table(14), [2.56], ["perplexity", "accuracy (%)"]
     )
     row = table.loc["λ = 2.56"]
     assert row["perplexity", "here"] == "7.00"
@@ -168,29 +167,19 @@ def test_another_network_stands_alone():
 
 def test_a_section_has_its_own_rows_and_the_dense_one():
     part = "Not decomposing first four blocks and last layer"
-    partial = tables.paper_table(15, part)
+    partial = paper_table(15, part)
     assert list(partial.lambda_gl[1:]) == [2e-6, 4e-6, 8e-6]
-    full = tables.paper_table(15, "Decomposing all layers")
+    full = paper_table(15, "Decomposing all layers")
     assert full.lambda_gl.isna().sum() == 1 and len(full) == 6
     table = tables.footprint_table({}, partial, [4e-6, 1e-6])
     assert table.loc["λ = 4e-6", ("accuracy (%)", "paper")] == "75.74"
     assert table.loc["λ = 1e-6", ("accuracy (%)", "paper")] == "not in the paper"
     with pytest.raises(ValueError, match="section='nosuch'; it is one of"):
-        tables.paper_table(15, "nosuch")
-
-
-def test_a_paper_table_that_is_not_there_or_damaged_is_named(tmp_path, monkeypatch):
-    for number in (99, None, "11 "):
-        with pytest.raises(ValueError, match="number=.*: it is one of .*11, 12, 13"):
-            tables.paper_table(number)
-    monkeypatch.setattr(tables, "PAPER", tmp_path)
-    (tmp_path / "table11.csv").write_text("")
-    with pytest.raises(ValueError, match="table11.csv is damaged .*: take it from"):
-        tables.paper_table(11)
+        paper_table(15, "nosuch")
 
 
 def test_baselines_that_have_not_been_run_say_so():
-    table = tables.baselines_table(TWO, tables.paper_table(3), "perplexity")
+    table = tables.baselines_table(TWO, paper_table(3), "perplexity")
     assert list(table.index) == ["dense", "Pufferfish", "Maestro, λ = 2.56"]
     here = table.xs("here", axis=1, level=1)
     assert list(here.loc["Pufferfish"]) == [0, NOT_RUN, NOT_RUN, NOT_RUN]
@@ -210,127 +199,6 @@ def test_compression_of_each_set():
 def test_a_perplexity_without_bounds_is_short():
     table = tables.compression_table({"a": by_id(translating(made_up(2.56), 1e300))})
     assert table.loc["a", "perplexity"] == "1.00e+300"
-
-
-def test_each_variant_of_the_paper_has_a_name_of_its_own():
-    names = tables.paper_table(11).lambda_gl.map(tables.variant_name)
-    assert names[0] == "dense" and names.nunique() == 8
-    assert names[3] == "λ = 16e-5" and names[1] == "λ = 0"
-
-
-# ---------------------------------------------------------------- the paper's numbers
-
-PRINTED = {
-    # table: rows, {(row, column): value}
-    11: (
-        8,
-        {
-            (0, "macs"): 281_640,
-            (1, "accuracy"): 99.06,
-            (1, "train_params_ratio"): 1.49,
-            (2, "params"): 31_363,
-            (3, "params"): 44_426,  # the misprint
-            (3, "params_std"): 217,
-            (4, "accuracy_std"): 0.39,
-            (5, "macs_std"): 19_098,
-            (7, "train_macs_ratio"): 0.39,
-        },
-    ),
-    12: (
-        11,
-        {
-            (0, "params"): 11.2,
-            (4, "accuracy"): 94.19,
-            (4, "params_std"): 0.020,
-            (7, "macs"): 0.094,
-            (10, "train_params_ratio"): 0.03,
-        },
-    ),
-    13: (
-        10,
-        {
-            (0, "params"): 20,
-            (2, "accuracy"): 93.33,
-            (5, "macs_std"): 0.0009,
-            (9, "accuracy"): 88.53,
-        },
-    ),
-    3: (3, {(1, "perplexity"): 7.34, (1, "macs"): 0.996, (2, "params"): 13.8}),
-    4: (
-        6,
-        {(0, "accuracy"): 75.32, (0, "params"): 25.26, (2, "accuracy"): 76.0}
-        | {(3, "accuracy"): 76.04, (4, "macs"): 2.1, (5, "params"): 9.2},
-    ),
-    14: (
-        6,
-        {
-            (0, "perplexity"): 9.85,
-            (3, "lambda_gl"): 1.28,
-            (5, "macs_ratio"): 0.9,  # the misprint
-            (5, "params"): 9.3,
-        },
-    ),
-    15: (
-        9,
-        {
-            (0, "params"): 25.56,
-            (1, "accuracy"): 76.04,
-            (4, "train_macs_ratio"): 1.22,
-            (8, "params_ratio"): 0.28,
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("number", PRINTED)
-def test_the_papers_tables_are_as_printed(number):
-    rows, cells = PRINTED[number]
-    table = tables.paper_table(number)
-    assert len(table) == rows
-    for (row, column), value in cells.items():
-        assert table.loc[row, column] == value, (row, column)
-    ours = table.variant == "maestro"
-    assert table.lambda_gl[ours].notna().all() and table.lambda_gl[~ours].isna().all()
-    assert (table.variant == "dense").sum() == 1
-
-
-def test_the_misprinted_parameters_follow_from_the_macs():
-    implied = tables.params_from_macs(tables.paper_table(11))
-    assert implied[0] == 44_426 and implied[2] == 31_363
-    assert implied[3] == 18_155
-    assert math.isnan(implied[4])  # by then convolutions lost ranks too
-    meant = tables.params_meant(tables.paper_table(11))
-    assert meant[3] == 18_155 and meant[2] == 31_363 and meant[7] == 5_293
-    assert meant[4] == pytest.approx(0.26 * 44_426)
-
-
-# ---------------------------------------------------------------- ranks
-
-
-def test_nested_counts_the_layers_that_got_more_rank():
-    small, large = {"a": 5, "b": 4}, {"a": 3, "b": 6}
-    assert tables.nested([small, large]) == (1, 2)
-    assert tables.nested([small, large, {"a": 4, "b": 0}]) == (2, 4)
-    assert tables.nested([{"a": 5}, {"a": 5}, {"a": 0}]) == (0, 2)
-    assert tables.nested([small]) == (0, 0)
-
-
-def test_layers_of_a_kind_are_averaged():
-    ranks = {"encoder.0.attention.q": 4, "encoder.1.attention.q": 7, "output": 3}
-    ranks |= {"layer1.0.conv1": 1, "layer1.12.conv1": 2, "layer2.0.conv1": 5}
-    assert tables.by_kind(ranks) == {
-        "encoder.attention.q": 5.5,
-        "output": 3,
-        "layer1.conv1": 1.5,
-        "layer2.conv1": 5,
-    }
-
-
-def test_ranks_are_told_epoch_by_epoch():
-    record = made_up(8e-5)
-    assert records.final_ranks(record) == {"fc1": 7, "fc2": 5}
-    assert tables.rank_history(record) == [14, 14, 12]
-    assert tables.rank_history(record | {"ranks": [[0, {}]]}) == [0, 0, 0]
 
 
 def test_sets_of_runs_side_by_side():

@@ -9,7 +9,8 @@ from test_tables import THREE, by_id, made_up, translating
 
 from maestro.campaign import experiments
 from maestro.config import RunConfig
-from maestro.results import records, tables, variants
+from maestro.results import points, records, tables, variants
+from maestro.results.published import paper_table
 
 
 def varied(record, **changes):
@@ -115,11 +116,11 @@ ASKED = {
     "compression_table": lambda: tables.compression_table({"λ = 8e-5": MIXED}),
     "baselines_table": lambda: tables.baselines_table(
         by_id(at(1e-7, 2.56), at(1e-5, 2.56, seed=1)),
-        tables.paper_table(3),
+        paper_table(3),
         "perplexity",
     ),
-    "by_lambda": lambda: tables.by_lambda(by_id(at(1e-7), at(1e-5)), 0),
-    "losses": lambda: tables.losses(MIXED, "maestro", 8e-5),
+    "by_lambda": lambda: variants.by_lambda(by_id(at(1e-7), at(1e-5)), 0),
+    "losses": lambda: variants.losses(MIXED, "maestro", 8e-5),
 }
 
 
@@ -145,7 +146,7 @@ def test_a_method_without_a_lasso_is_not_the_dense_network():
     table = variants.summary(by_id(ours, made_up(accuracy=99.0)))
     assert variants.pick(table, math.nan).test_accuracy == 99.0
     found = by_id(*(translating(one, 9.5) for one in (ours, made_up())))
-    table = tables.baselines_table(found, tables.paper_table(3), "perplexity")
+    table = tables.baselines_table(found, paper_table(3), "perplexity")
     assert table.loc["Pufferfish", ("perplexity", "here")] == "9.50"
 
 
@@ -157,7 +158,7 @@ def test_the_points_of_a_study_are_not_averaged_over_variants():
         studies = {"ranks_of": {donor["id"]: point for donor in (first, second)}}
         found = by_id(first, second, whole | {"studies": studies})
         with pytest.raises(ValueError, match="λ = 8e-5 stands for several variants"):
-            tables.studies(found, "ranks_of")
+            points.means(found, "ranks_of")
 
 
 def test_differences_name_the_fields():

@@ -2,7 +2,6 @@
 
 import statistics
 
-from ..config import RunConfig
 from ..methods import epochs
 from ..results import records
 from ..training.checkpoints import epochs_done
@@ -60,7 +59,7 @@ class Pace:
         for record in records.read_all(folder)[0].values():
             ran_on = record["ran_on"]
             if (ran_on["device"], ran_on.get("processes", 1)) == (name, processes):
-                config = RunConfig.from_dict(record["config"])
+                config = records.config_of(record)
                 for seconds in records.epoch_seconds(record["history"]):
                     self.note(config, seconds)
 

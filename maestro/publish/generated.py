@@ -5,7 +5,7 @@ import json
 import math
 import warnings
 
-from ..config import Recipe, RunConfig
+from ..config import Recipe
 from ..paths import ROOT
 from ..results import records, stress
 from . import parameters
@@ -89,7 +89,7 @@ def recipe(config):
 
 def _row(record):
     """One record as {heading: text}; what a record lacks is left out."""
-    config, ran_on = RunConfig.from_dict(record["config"]), record["ran_on"]
+    config, ran_on = records.config_of(record), record["ran_on"]
     threads, processes = ran_on.get("threads"), ran_on.get("processes")
     where = [
         ran_on["device"],

@@ -5,98 +5,19 @@ test of non-inferiority: the claim holds if the lower bound lies above the margi
 not hold if the upper bound lies below the margin, and cannot be decided otherwise, or
 with one run. A claim about every run (ranks fall, ranks are nested) is counted: one
 case against the claim refutes it.
-
-The margins come from the paper, not from our runs, and are the same in every chapter:
-each is the largest deviation over seeds that the paper's tables print, rounded up.
 """
 
-from math import expm1, inf, log, nan
-from typing import NamedTuple
+from math import nan
 
 import numpy as np
 
-from . import speed
-from .cells import NOT_RUN, variant_name
+from . import points, speed
+from .cells import variant_name
 from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, gap, worst
+from .ranks import nested, rank_history
 from .records import final_ranks
-from .tables import by_lambda, nested, rank_history, study_points
-from .variants import of_variant, per_run
-
-POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
-RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
-SIZE = 0.1  # of parameters, relative; Table 11 prints deviations up to 8.3 %
-
-
-class Verdict(NamedTuple):
-    """One claim of the paper, judged.
-
-    claim: the claim in short; word: HOLDS, FAILS, UNDECIDED or NOT_RUN; ours, paper:
-    the number here and in the paper, nan if there is none; n: the runs behind ours, the
-    fewest where several means are compared; margin: how much worse counts as equal;
-    scale: of the experiment, or the device of a timing.
-    """
-
-    claim: str
-    word: str = NOT_RUN
-    ours: float = nan
-    paper: float = nan
-    n: int = 0
-    margin: float = 0.0
-    scale: str = ""
-    sentence: str = ""
-
-    def __str__(self):
-        if self.word == NOT_RUN:
-            return f"{self.claim}: {NOT_RUN}"
-        runs = f" with {self.n} {'run' if self.n == 1 else 'runs'}"
-        return (
-            f"{self.claim}: {self.word}{runs if self.word == UNDECIDED else ''}: "
-            f"{self.sentence}"
-        )
-
-
-def report(heading, verdicts):
-    """``verdicts`` as a Markdown list; one line where none of them has been run."""
-    if all(one.word == NOT_RUN for one in verdicts):
-        return f"{heading}: {NOT_RUN}"
-    lines = [f"- **{one.claim}**{str(one)[len(one.claim) :]}" for one in verdicts]
-    return "\n".join([f"{heading}:\n", *lines])
-
-
-class Measure(NamedTuple):
-    """A figure that networks are judged by.
-
-    column: in the records; merit: its values, the higher the better; margin: in merit;
-    say: a difference of merit in words.
-    """
-
-    column: str
-    merit: callable
-    margin: float
-    say: callable
-
-
-ACCURACY = Measure(
-    "test_accuracy", np.asarray, POINTS, lambda merit: f"{merit:+.2f} points"
-)
-# the logarithm of a perplexity is the loss, in which differences are relative
-PERPLEXITY = Measure(
-    "perplexity",
-    lambda values: -np.log(values),
-    log(1 + RISE),
-    lambda merit: f"{expm1(-merit):+.1%} perplexity",
-)
-
-
-def _bounds(difference, say):
-    """' (95 % bounds -0.3 and +0.1 points)'; empty for one run, which has no bounds."""
-    if difference.high == inf:
-        return ""
-    low, high = (say(bound).split(" ")[0] for bound in difference[1:])
-    return f" (95 % bounds {low} and {high})"
-
-
-# ---------------------------------------------------------------- claims
+from .variants import by_lambda, of_variant, per_run
+from .verdicts import ACCURACY, PERPLEXITY, POINTS, SIZE, Verdict, bounds
 
 
 def of_training(records, paper=None, measure=ACCURACY):
@@ -152,7 +73,7 @@ def no_loss_at_zero(records, paper=None, measure=ACCURACY):
         at_zero, whole = paper[paper.lambda_gl == 0], paper[paper.variant == "dense"]
         theirs = at_zero[name].iloc[0] - whole[name].iloc[0]
     sentence = (
-        f"{measure.say(difference.mean)} to dense{_bounds(difference, measure.say)}, "
+        f"{measure.say(difference.mean)} to dense{bounds(difference, measure.say)}, "
         f"margin {measure.say(-measure.margin)}"
     )
     word, n = difference.above(-measure.margin), min(len(zero), len(dense))
@@ -187,7 +108,7 @@ def smaller_and_better(records, paper=None):
         f"{ours:.2f} at {variant_name(best)} with "
         f"{smaller[best].params.mean() / size:.2f}× the parameters, "
         f"{dense.perplexity.mean():.2f} dense"
-        f"{_bounds(found[best], PERPLEXITY.say)}"
+        f"{bounds(found[best], PERPLEXITY.say)}"
     )
     word = found[best].above(0)
     return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
@@ -303,16 +224,13 @@ def cut_without_loss(records, factor):
         word = FAILS
     say = ACCURACY.say
     sentence = "; ".join(
-        f"{times:.1f} times smaller {say(one.mean)}{_bounds(one, say)}"
+        f"{times:.1f} times smaller {say(one.mean)}{bounds(one, say)}"
         for times, one, _ in before + beyond
     )
     sentence += f", margin {say(-POINTS)}"
     _, nearest, n = (beyond or before)[0]
     scale = next(iter(records.values()))["config"]["scale"]
     return Verdict(claim, word, nearest.mean, 0, n, POINTS, scale, sentence)
-
-
-# ---------------------------------------------------------------- records
 
 
 def _runs(records, only=None):
@@ -333,7 +251,7 @@ def _runs(records, only=None):
 
 def _cuts(records):
     """One row for each lambda_gl = 0 run and cut: lambda_gl, factor, points."""
-    cuts = study_points(records, "ranks_of")
+    cuts = points.of_study(records, "ranks_of")
     if len(cuts):
         cuts["factor"] = cuts.dense_params / cuts.params
         cuts["points"] = cuts.test_accuracy - cuts.uncut

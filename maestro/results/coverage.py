@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from ..config import RunConfig
-from .tables import paper_table
+from .published import paper_table
+from .records import config_of
 
 # {number of a table: its network}; Table 16 names a network in each row
 MODELS = {
@@ -39,7 +39,7 @@ def coverage(records):
     Returns:
         DataFrame of text, "3 of 8", with index "Table 3", ... and one column a scale.
     """
-    runs = [RunConfig.from_dict(record["config"]) for record in records.values()]
+    runs = [config_of(record) for record in records.values()]
     scales = sorted({run.scale for run in runs})
     cells = {}
     for number in TABLES:

@@ -1,10 +1,55 @@
-"""Ranks in the course of training: masked columns compared with removed columns."""
+"""Ranks by epoch and by layer; masked columns compared with removed columns."""
+
+import re
+from statistics import fmean
 
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
-from .tables import rank_history, rises
 from .variants import per_run, refuse_mixed
+
+
+def rank_history(record, layer=None):
+    """The rank before training and after each epoch, of ``layer`` or of all layers."""
+    changes = {
+        epoch: sum(ranks.values()) if layer is None else ranks[layer]
+        for epoch, ranks in record["ranks"]
+    }
+    now, history = 0, []
+    for epoch in range(len(record["history"]["train_loss"]) + 1):
+        now = changes.get(epoch, now)
+        history.append(now)
+    return history
+
+
+def rises(history):
+    """The number of epochs after which a rank is higher than before."""
+    return sum(b > a for a, b in zip(history, history[1:], strict=False))
+
+
+def nested(ranks_by_lambda):
+    """How often a larger lambda_gl leaves a layer more rank: (violations, pairs).
+
+    Zero violations is the paper's "the ranks are nested for increasing lambda".
+
+    ranks_by_lambda: [{layer: r}, ...] in ascending order of lambda_gl.
+    """
+    steps = list(zip(ranks_by_lambda, ranks_by_lambda[1:], strict=False))
+    more = sum(after[name] > before[name] for before, after in steps for name in before)
+    return more, sum(len(before) for before, _ in steps)
+
+
+def by_kind(ranks):
+    """Ranks averaged over layers whose names differ only in numbers.
+
+    encoder.0.fc1, encoder.1.fc1, ... become one encoder.fc1.
+
+    ranks: {layer: r}.
+    """
+    kinds = {}
+    for name, rank in ranks.items():
+        kinds.setdefault(re.sub(r"\.\d+", "", name), []).append(rank)
+    return {kind: fmean(values) for kind, values in kinds.items()}
 
 
 def came_back(record):

@@ -147,12 +147,17 @@ def flat(values, prefix=""):
     return fields
 
 
+def config_of(record):
+    """The RunConfig of a record. Raises ValueError if it is none."""
+    return RunConfig.from_dict(record["config"])
+
+
 def row(record):
     """A record as one flat row: configuration, final figures, ran_on.
 
     Raises ValueError if an option has the name of another column.
     """
-    config = RunConfig.from_dict(record["config"])
+    config = config_of(record)
     names = ("task", "model", "method", "scale", "seed")
     columns = {
         "id": record["id"],
@@ -201,7 +206,7 @@ def _what_is_wrong(record, path):
     missing = [name for name in FIELDS if name not in record]
     if missing:
         return f"without {', '.join(missing)}"
-    config = RunConfig.from_dict(record["config"])
+    config = config_of(record)
     if not record["id"] == config.id == path.stem:
         return f"id {record['id']} but its configuration is {config.id}"
     if record["status"] not in STATUSES:

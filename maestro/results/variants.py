@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ..config import RunConfig, variant
+from ..config import variant
 from .cells import variant_name
-from .records import flat
+from .records import config_of, flat
 
 NEVER_MIXED = ("task", "model", "scale")  # of the runs of one table
 MEASURED = ["test_accuracy", "best_accuracy", "perplexity", "macs", "params"]
@@ -54,7 +54,7 @@ def variant_columns(records):
 
     Raises ValueError if tasks, models or scales are mixed.
     """
-    configs = [RunConfig.from_dict(record["config"]) for record in records.values()]
+    configs = [config_of(record) for record in records.values()]
     for name in NEVER_MIXED:
         values = sorted({getattr(config, name) for config in configs})
         if len(values) > 1:
@@ -113,6 +113,58 @@ def pick(table, lambda_gl):
     """The row of a `summary` with this lambda_gl (nan: the dense one), or None."""
     rows = of_variant(table, lambda_gl)
     return None if rows.empty else rows.iloc[0]
+
+
+def by_threshold(records):
+    """{eps_ps: {id: record}} in ascending order.
+
+    Each set also holds the runs that no threshold affects: the dense runs and those
+    without a lasso.
+    """
+    cut, others = {}, {}
+    for key, record in records.items():
+        options = record["config"]["options"]
+        if options.get("lambda_gl"):
+            cut.setdefault(options["eps_ps"], {})[key] = record
+        else:
+            others[key] = record
+    return {eps: others | cut[eps] for eps in sorted(cut)}
+
+
+def by_lambda(records, seed):
+    """{lambda_gl: record} of the runs with a lasso and this seed, in ascending order.
+
+    Raises ValueError if several variants have the same lambda_gl.
+    """
+    runs = {}
+    for record in records.values():
+        config = config_of(record)
+        if config.seed == seed and "lambda_gl" in config.options:
+            lambda_gl = config.options["lambda_gl"]
+            first = runs.setdefault(lambda_gl, record)
+            refuse_mixed([config_of(first), config], variant_name(lambda_gl))
+    return dict(sorted(runs.items()))
+
+
+def losses(records, method, lambda_gl=None):
+    """Training losses by epoch, one list for each run of a variant.
+
+    Args:
+        records: {id: record}.
+        method: the variant's method.
+        lambda_gl: the variant's lambda_gl; None if the method has none.
+
+    Raises:
+        ValueError: the runs are of several variants.
+    """
+    runs = [
+        record
+        for record in records.values()
+        if record["config"]["method"] == method
+        and record["config"]["options"].get("lambda_gl") == lambda_gl
+    ]
+    refuse_mixed(map(config_of, runs), f"{method}, lambda_gl {lambda_gl}")
+    return [record["history"]["train_loss"] for record in runs]
 
 
 def refuse_mixed(configs, name):

@@ -1,0 +1,86 @@
+"""Verdicts: what is judged, by which measure and margin, and how it is worded.
+
+The margins come from the paper, not from our runs, and are the same in every chapter:
+each is the largest deviation over seeds that the paper's tables print, rounded up.
+"""
+
+from math import expm1, inf, log, nan
+from typing import NamedTuple
+
+import numpy as np
+
+from .cells import NOT_RUN
+from .confidence import UNDECIDED
+
+POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
+RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
+SIZE = 0.1  # of parameters, relative; Table 11 prints deviations up to 8.3 %
+
+
+class Verdict(NamedTuple):
+    """One claim of the paper, judged.
+
+    claim: the claim in short; word: HOLDS, FAILS, UNDECIDED or NOT_RUN; ours, paper:
+    the number here and in the paper, nan if there is none; n: the runs behind ours, the
+    fewest where several means are compared; margin: how much worse counts as equal;
+    scale: of the experiment, or the device of a timing.
+    """
+
+    claim: str
+    word: str = NOT_RUN
+    ours: float = nan
+    paper: float = nan
+    n: int = 0
+    margin: float = 0.0
+    scale: str = ""
+    sentence: str = ""
+
+    def __str__(self):
+        if self.word == NOT_RUN:
+            return f"{self.claim}: {NOT_RUN}"
+        runs = f" with {self.n} {'run' if self.n == 1 else 'runs'}"
+        return (
+            f"{self.claim}: {self.word}{runs if self.word == UNDECIDED else ''}: "
+            f"{self.sentence}"
+        )
+
+
+def report(heading, verdicts):
+    """``verdicts`` as a Markdown list; one line where none of them has been run."""
+    if all(one.word == NOT_RUN for one in verdicts):
+        return f"{heading}: {NOT_RUN}"
+    lines = [f"- **{one.claim}**{str(one)[len(one.claim) :]}" for one in verdicts]
+    return "\n".join([f"{heading}:\n", *lines])
+
+
+class Measure(NamedTuple):
+    """A figure that networks are judged by.
+
+    column: in the records; merit: its values, the higher the better; margin: in merit;
+    say: a difference of merit in words.
+    """
+
+    column: str
+    merit: callable
+    margin: float
+    say: callable
+
+
+ACCURACY = Measure(
+    "test_accuracy", np.asarray, POINTS, lambda merit: f"{merit:+.2f} points"
+)
+# the logarithm of a perplexity is the loss, in which differences are relative
+PERPLEXITY = Measure(
+    "perplexity",
+    lambda values: -np.log(values),
+    log(1 + RISE),
+    lambda merit: f"{expm1(-merit):+.1%} perplexity",
+)
+
+
+def bounds(difference, say):
+    """' (95 % bounds -0.3 and +0.1 points)'; empty for one run, which has no bounds."""
+    if difference.high == inf:
+        return ""
+    low, high = (say(bound).split(" ")[0] for bound in difference[1:])
+    return f" (95 % bounds {low} and {high})"
