@@ -23,6 +23,7 @@ from maestro.paths import ROOT
 from maestro.system import write_whole
 from maestro.training.loop import Training
 from maestro.training.machine import pick_device, ran_on
+from maestro.training.record import record_of
 
 LAMBDAS = (8e-5, 32e-5, 128e-5)
 WAYS = {
@@ -49,7 +50,7 @@ def train(way, config):
     run = WAYS[way](config)
     while not run.finished:
         run.run_epoch()
-    record = run.record()
+    record = record_of(run)
     final = record["final"]
     return {
         "way": way,

@@ -13,7 +13,7 @@ import torch
 from step import Step
 from timing import race
 
-from maestro.training.machine import keep_memory
+from maestro.training.memory import keep_memory
 
 SETTINGS = {  # name: (bfloat16, channels last, memory kept)
     "float32": (False, False, False),

@@ -9,6 +9,7 @@ from maestro.methods import Change, Cuttlefish, resolve
 from maestro.methods.cuttlefish import slope_of_average, stable_rank
 from maestro.methods.fixed import add_frobenius_gradient
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 
 def test_the_stable_rank_of_known_matrices():
@@ -107,5 +108,5 @@ def test_a_training_switches_and_says_the_ranks(few_digits):
     first, (epoch, ranks) = run.history.ranks
     assert first == [0, {}] and epoch == 2
     assert ranks.keys() == {"conv2", "fc1", "fc2"} and min(ranks.values()) >= 1
-    record = run.record()
+    record = record_of(run)
     assert record["final"]["params"] <= record["dense"]["params"]

@@ -17,6 +17,7 @@ from maestro.config import Recipe, RunConfig
 from maestro.results import records
 from maestro.training import distributed
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 pytestmark = pytest.mark.course
 
@@ -163,7 +164,7 @@ def one(house):
         training = Training(config, task=house.tasks[config.task]("cpu"))
         while not training.finished:
             training.run_epoch()
-        return training.record(), training.model.state_dict()
+        return record_of(training), training.model.state_dict()
 
     return one
 

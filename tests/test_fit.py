@@ -12,6 +12,7 @@ from maestro.results import records
 from maestro.training import checkpoints, energy, fit
 from maestro.training.fit import Interrupted
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # a resumed run is then exact
 
@@ -112,7 +113,7 @@ def test_a_damaged_checkpoint_stops_nothing(
 ):
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", math.inf)
     config = digits_config(epochs=2, batch_size=32)
-    straight = run_to_the_end(Training(config, task=few_digits)).record()
+    straight = record_of(run_to_the_end(Training(config, task=few_digits)))
     path = checkpoints.checkpoint_path(config)
     checkpoints.save_state(state_after(config, few_digits, 7), path)
     DAMAGE[name](path)
@@ -130,7 +131,7 @@ def test_stop_writes_the_checkpoint_and_the_run_goes_on(
     few_digits, digits_config, folders
 ):
     config = digits_config(epochs=2, batch_size=32)
-    straight = run_to_the_end(Training(config, task=few_digits)).record()
+    straight = record_of(run_to_the_end(Training(config, task=few_digits)))
     asked = []
 
     def stop():

@@ -15,9 +15,10 @@ from maestro.config import Recipe, RunConfig
 from maestro.lowrank import expected_columns
 from maestro.models import MODELS
 from maestro.results import records
-from maestro.training import energy, loop
+from maestro.training import energy, loop, memory
 from maestro.training.fit import Interrupted, fit
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # a resumed run is then exact
 
@@ -35,7 +36,7 @@ def test_a_run_goes_on_from_any_step(name, few_digits, digits_config):
         run = Training(config, task=few_digits)
         run.load_state_dict(state)
         run_to_the_end(run)
-        assert figures(run.record()) == figures(straight.record()), steps
+        assert figures(record_of(run)) == figures(record_of(straight)), steps
         assert same(run.model.state_dict(), straight.model.state_dict()), steps
 
 
@@ -55,7 +56,7 @@ def test_a_run_with_lookahead_goes_on_from_any_step(method, few_digits, digits_c
         run = Training(config, task=few_digits)
         run.load_state_dict(state)
         run_to_the_end(run)
-        assert figures(run.record()) == figures(straight.record()), steps
+        assert figures(record_of(run)) == figures(record_of(straight)), steps
         assert same(run.model.state_dict(), straight.model.state_dict()), steps
 
 
@@ -78,11 +79,11 @@ def test_the_precision_is_recorded_and_a_change_of_it_too(few_digits, digits_con
     config = digits_config(epochs=1, batch_size=32)
     assert Training(config, task=few_digits).precision == "float32"
     run = Training(config, task=few_digits, precision="bfloat16")
-    assert run_to_the_end(run).record()["ran_on"]["precision"] == "bfloat16"
+    assert record_of(run_to_the_end(run))["ran_on"]["precision"] == "bfloat16"
     state = state_after(config, few_digits, 2)
     run = Training(config, task=few_digits, precision="bfloat16")
     run.load_state_dict(state)
-    record = run_to_the_end(run).record()
+    record = record_of(run_to_the_end(run))
     assert record["ran_on"]["precision"] == "float32, bfloat16"
 
 
@@ -190,7 +191,7 @@ def test_the_history_counts_what_was_trained_and_what_would_be_shipped(
 ):
     config = digits_config(epochs=2, batch_size=32, eps_ps=0.5)
     run = run_to_the_end(Training(config, task=few_digits))
-    record = run.record()
+    record = record_of(run)
     assert record["dense"] == {"params": 44_426, "macs": 281_640}
     history = record["history"]
     assert history["train_params"][0] == 66_274  # the ranks that the epoch began with
@@ -244,7 +245,7 @@ def test_the_sampler_decides_what_a_step_costs(few_digits, digits_config):
 def test_masked_columns_are_held_but_not_computed_with(few_digits, digits_config):
     config = digits_config("masked", epochs=2, batch_size=32, eps_ps=0.5)
     run = run_to_the_end(Training(config, task=few_digits))
-    history = run.record()["history"]
+    history = record_of(run)["history"]
     assert history["train_params"] == [66_274, 66_274]
     assert history["train_macs"][1] < history["train_macs"][0]
     cut = run.history.ranks[1][1]
@@ -312,44 +313,6 @@ def test_a_last_step_that_diverges_is_noticed(
     assert records.read_all() == ({config.id: record}, {})
 
 
-# ---------------------------------------------------------------- batch norm
-
-
-class Normed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 3, 5)
-        self.first, self.second = nn.BatchNorm2d(3, momentum=0.3), nn.BatchNorm1d(3)
-
-    def forward(self, x):
-        return self.second(self.first(self.conv(x)).amax((2, 3)))
-
-
-@pytest.mark.course
-def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits):
-    net = Normed().eval()
-    net.first.running_mean.fill_(7.0)
-    loop.recalibrate(net, few_digits, batch_size=30, batches=3)
-    with torch.no_grad():
-        taken = list(few_digits.epoch(30, seed=0))[:3]
-        batches = [net.conv(x) for x, _ in taken]
-        mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
-        var = torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0)
-        # sums of some 10^4 terms of size 1
-        assert torch.allclose(net.first.running_mean, mean, rtol=0, atol=1e-11)
-        assert torch.allclose(net.first.running_var, var, rtol=0, atol=1e-11)
-    assert net.first.num_batches_tracked == 3
-    assert (net.first.momentum, net.second.momentum) == (0.3, 0.1)
-
-
-def test_without_batch_norm_nothing_is_computed(few_digits):
-    class Refuses(nn.Linear):
-        def forward(self, x):
-            raise AssertionError("it was called")
-
-    loop.recalibrate(Refuses(1, 1), few_digits, batch_size=30)
-
-
 @pytest.mark.parametrize(("method", "expected"), [("dense", False), ("maestro", True)])
 def test_only_a_network_that_trains_cut_is_recalibrated(
     method, expected, few_digits, digits_config, monkeypatch
@@ -402,28 +365,28 @@ def test_peak_memory_is_of_one_run_or_not_recorded(
     few_digits, digits_config, monkeypatch
 ):
     """The system reports the process's, and this process trains two."""
-    monkeypatch.setattr(loop, "_made", itertools.count())
-    monkeypatch.setattr(loop, "peak_memory", lambda device: 7000)
+    monkeypatch.setattr(memory, "_runs", itertools.count())
+    monkeypatch.setattr(memory, "peak_memory", lambda device: 7000)
     config = digits_config(epochs=1, batch_size=150)
     first, second = (Training(config, task=few_digits) for _ in range(2))
-    assert run_to_the_end(first).record()["ran_on"]["peak_memory"] == 7000
-    assert "peak_memory" not in run_to_the_end(second).record()["ran_on"]
+    assert record_of(run_to_the_end(first))["ran_on"]["peak_memory"] == 7000
+    assert "peak_memory" not in record_of(run_to_the_end(second))["ran_on"]
 
 
 def test_a_resumed_run_has_the_largest_peak_of_its_processes(
     few_digits, digits_config, monkeypatch
 ):
     config, peaks = digits_config(epochs=1, batch_size=50), iter((9000, 7000))
-    monkeypatch.setattr(loop, "_made", itertools.repeat(0))  # each its process's first
-    monkeypatch.setattr(loop, "peak_memory", lambda device: next(peaks))
+    monkeypatch.setattr(memory, "_runs", itertools.repeat(0))  # each is its first
+    monkeypatch.setattr(memory, "peak_memory", lambda device: next(peaks))
     run = Training(config, task=few_digits)
     run.load_state_dict(state_after(config, few_digits, 2))
-    assert run_to_the_end(run).record()["ran_on"]["peak_memory"] == 9000
+    assert record_of(run_to_the_end(run))["ran_on"]["peak_memory"] == 9000
 
 
 def test_a_record_says_how_long_each_phase_was(few_digits, digits_config):
     run = run_to_the_end(Training(digits_config(epochs=2), task=few_digits))
-    record = run.record()
+    record = record_of(run)
     assert record["phases"] == [{"name": "training", "epochs": 2}]
     assert record["final"]["bits"] == 32 * record["final"]["params"]
 
@@ -440,11 +403,11 @@ def test_energy_is_recorded_where_the_device_tells_it(
     run = Training(config, task=few_digits)
     run.load_state_dict(middle)
     monkeypatch.setattr(energy, "joules", lambda device: next(counter) - 500)
-    record = run_to_the_end(run).record()
+    record = record_of(run_to_the_end(run))
     assert record["history"]["joules"] == [10, 10]
     assert "joules" not in record["final"]
     monkeypatch.setattr(energy, "joules", lambda device: None)
-    record = run_to_the_end(Training(config, task=few_digits)).record()
+    record = record_of(run_to_the_end(Training(config, task=few_digits)))
     assert "joules" not in record["history"]
 
 
@@ -455,4 +418,4 @@ def test_energy_that_only_some_epochs_have_is_left_out(
     monkeypatch.setattr(energy, "joules", lambda device: 1.0)
     run.run_epoch()
     monkeypatch.setattr(energy, "joules", lambda device: None)
-    assert "joules" not in run_to_the_end(run).record()["history"]
+    assert "joules" not in record_of(run_to_the_end(run))["history"]

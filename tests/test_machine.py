@@ -1,10 +1,5 @@
 """Devices are found by name or refused in words; a record says what it ran on."""
 
-import platform
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -71,36 +66,3 @@ def test_trying_bfloat16_finds_its_rounding():
     """Where it is right; on some processors it is not, and that is found."""
     error, gain = machine._try_bfloat16(seconds=0)
     assert error > 1e-4 and gain > 0
-
-
-def test_memory_is_kept_where_the_c_library_is_glibc(monkeypatch):
-    assert machine.keep_memory() == (platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert not machine.keep_memory()
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no /proc here")
-def test_a_process_that_is_started_by_a_large_one_has_its_own_peak():
-    held = torch.ones(300_000_000, dtype=torch.uint8)
-    ours = machine.peak_memory(torch.device("cpu"))
-    assert ours > len(held)
-    code = (
-        "from maestro.training.machine import peak_memory\n"
-        "import torch\n"
-        "before = peak_memory(torch.device('cpu'))\n"
-        "held = torch.ones(100_000_000, dtype=torch.uint8)\n"
-        "print(before, peak_memory(torch.device('cpu')))"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
-    assert before < ours
-    assert after > before and after >= 100_000_000
-
-
-def test_where_the_system_does_not_report_it_there_is_no_peak(monkeypatch):
-    def refuse(path):
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(machine.Path, "read_text", refuse)
-    assert machine.peak_memory(torch.device("cpu")) is None

@@ -13,6 +13,7 @@ from maestro.lowrank.counting import costs
 from maestro.methods import Change, Pufferfish
 from maestro.models import MODELS
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 PICTURE = torch.zeros(1, 3, 32, 32)
 # Sizes of the released code. Its ResNet-18 has no batch norm after the stem: 128 fewer.
@@ -88,7 +89,7 @@ def test_a_training_warms_up_dense_and_goes_on_with_a_new_optimiser(few_digits):
     ]
     ranks = {"conv2": 4, "fc1": 30, "fc2": 21}
     assert run.history.ranks == [[0, {}], [2, ranks]]
-    record = run.record()
+    record = record_of(run)
     assert record["final"]["params"] == lines[-1]["train_params"] < dense / 2
 
 

@@ -16,6 +16,7 @@ from maestro.config import Recipe, RunConfig
 from maestro.lowrank import Masks, RankSampler, low_rank_layers
 from maestro.results import records
 from maestro.training import fit, loop
+from maestro.training.record import record_of
 from maestro.training.replay import TRIES, CudaRecorder, Replay, copied
 
 # ------------------------------------------------------------------------- the masks
@@ -192,7 +193,7 @@ def test_a_replayed_training_is_the_training(method, options, recorder):
     # of both shapes; for other ranks anew, but the rest of a pass was only tried then.
     # Masked columns stay in the weights, whose shapes are the same
     assert recorder.recorded == RECORDED.get(method, 2)
-    assert replayed.record()["ran_on"]["replayed"]
+    assert record_of(replayed)["ran_on"]["replayed"]
 
 
 @pytest.mark.course

@@ -14,7 +14,9 @@ from ..results import records
 from .checkpoints import checkpoint_path, save_state, weights_path
 from .distributed import ALONE
 from .loop import Training
-from .machine import keep_memory, pick_device
+from .machine import pick_device
+from .memory import keep_memory
+from .record import record_of
 from .replay import CudaRecorder
 
 CHECKPOINT_SECONDS = 30  # the least time between two checkpoints
@@ -84,7 +86,7 @@ def fit(
         training.run_epoch(after_step)
         if report:
             report(training)
-    record = training.record()
+    record = record_of(training)
     if group.main:
         save_state(training.network_state(), weights_path(config))
         records.save(record, folder)

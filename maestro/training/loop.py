@@ -7,29 +7,25 @@ randomness. Several processes can train one run (distributed.py).
 """
 
 import hashlib
-import itertools
 import math
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from .. import datasets, methods, models
 from ..lowrank.counting import costs
 from ..methods import Change
-from ..results import records
 from .distributed import ALONE
 from .energy import Meter
 from .history import History
-from .machine import peak_memory, pick_device, pick_precision, ran_on
+from .machine import pick_device, pick_precision
+from .memory import Peak
 from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_lr
+from .recalibration import RECALIBRATION, recalibrate
 from .replay import Replay
+from .step import Step
 
-# batches, of at most 128 examples, that batch norm's statistics are estimated from
-RECALIBRATION = 200
 # attributes of the state that are numbers or text
-PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions", "peak_memory")
-_made = itertools.count()  # how many Trainings this process has made
+PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions")
 
 
 class Training:
@@ -65,18 +61,13 @@ class Training:
         self.task.channels_last = self.precision != "float32"
         torch.manual_seed(_seed(config.seed, "start"))
         self.generator = torch.Generator().manual_seed(_seed(config.seed, "method"))
-        on_gpu = self.device.type == "cuda"
-        if on_gpu:  # only a GPU can reset its peak
-            torch.cuda.reset_peak_memory_stats(self.device)
+        self.peak = Peak(self.device)
         self.model = self._make_model()
         self.replay = Replay(self._descend, recorder) if recorder else None
         self.epoch = self.step = 0  # epochs finished; steps done in the current epoch
         self.steps = 0  # steps done in the schedule
         self.losses = []  # of the last steps, each summed over its examples
         self.loss_sum, self.examples = 0.0, 0  # of the current epoch
-        # in bytes; the system reports a process's peak, so only the first run of a
-        # process has a peak of its own
-        self.peak_memory, self.first = 0, next(_made) == 0
         self.meter = Meter(self.device)  # of the current epoch
         self.history = History(self.method.ranks(self.model))
         self._make_optimizer()
@@ -169,7 +160,7 @@ class Training:
         seen_as: a function of the network that returns the model to evaluate.
         """
         net = self.group.split(self.model)
-        with self._autocast(), self.method.active(training=False):
+        with self.autocast(), self.method.active(training=False):
             if self.method.recalibrates:
                 self._recalibrate(net)
             self.group.same_buffers(self.model)
@@ -289,7 +280,7 @@ class Training:
             purpose = f"process {self.group.process}, {where}"
             torch.manual_seed(_seed(self.config.seed, purpose))
 
-    def _autocast(self):
+    def autocast(self):
         reduced = self.precision != "float32"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
@@ -307,21 +298,7 @@ class Training:
         sums = [p.square().sum() for p in self.model.parameters()]
         return torch.stack(sums).isfinite().all().item()
 
-    def _read_peak(self):
-        if self.device.type == "cuda" or self.first:
-            self.peak_memory = max(self.peak_memory, peak_memory(self.device) or 0)
-
-    def _phases_done(self):
-        """The phases that have started, with the number of epochs done in each."""
-        phases, left = [], self.epoch
-        for phase in self.phases:
-            done = min(left, phase.epochs)
-            left -= done
-            if done:
-                phases.append({"name": phase.name, "epochs": done})
-        return phases
-
-    # ------------------------------------------------------------ state and record
+    # ------------------------------------------------------------ state
 
     def network_state(self):
         """The network's part of the state, for `restore_network`."""
@@ -336,9 +313,9 @@ class Training:
 
     def state_dict(self):
         """The state that a new Training needs to continue from this step."""
-        self._read_peak()
         state = self.network_state() | {name: getattr(self, name) for name in PLAIN}
         state["config"] = self.config.to_dict()
+        state["peak_memory"] = self.peak.read()
         state["losses"] = [loss.cpu() for loss in self.losses]
         for name in ("optimizer", "history", "meter"):
             state[name] = getattr(self, name).state_dict()
@@ -358,6 +335,7 @@ class Training:
             raise ValueError("this checkpoint belongs to another configuration")
         for name in PLAIN:
             setattr(self, name, state[name])
+        self.peak.bytes = state["peak_memory"]
         self.losses = [loss.to(self.device) for loss in state["losses"]]
         self.restore_network(state)
         self._make_optimizer()
@@ -383,70 +361,6 @@ class Training:
             )
         ]
         self.optimizer.load_state_dict(state | {"param_groups": groups})
-
-    def record(self):
-        """The run's record, a dict for `records.save`."""
-        self._read_peak()
-        counted = self.method.costs
-        seconds = sum(records.epoch_seconds(self.history.columns()))
-        return {
-            "schema": records.SCHEMA,
-            "id": self.config.id,
-            "config": self.config.to_dict(),
-            "phases": self._phases_done(),
-            "dense": self.dense._asdict(),
-            "fixed": counted.fixed._asdict(),
-            "maps": {name: list(layer) for name, layer in counted.maps.items()},
-            **self.history.fields(),
-            "ran_on": ran_on(self.device, ", ".join(self.precisions))
-            | self.group.fields
-            | ({"replayed": True} if self.replay else {})
-            | ({"peak_memory": self.peak_memory} if self.peak_memory else {})
-            | {"wall_seconds": round(seconds, 1)},
-            "data": {"task": self.config.task, "fingerprint": self.task.fingerprint},
-            "studies": {},
-        }
-
-
-class Step:
-    """One step of a `Training` on one batch, for a method's `descend`."""
-
-    def __init__(self, training, net, batch):
-        self._training, self._net, self._batch = training, net, batch
-        self.model, self.optimizer = training.model, training.optimizer
-
-    def backward(self):
-        """The forward and backward pass; returns the loss, summed over examples."""
-        with self._training._autocast():
-            recipe = self._training.phase[0].recipe
-            loss, loss_sum = self._training.task.loss(
-                self._net, self._batch, recipe.label_smoothing
-            )
-        loss.backward()
-        return loss_sum
-
-    def update(self):
-        """The optimiser's step, after clipping the gradient if the recipe clips."""
-        clip = self._training.phase[0].recipe.clip
-        if clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
-
-
-@torch.no_grad()
-def recalibrate(model, task, batch_size, batches=RECALIBRATION):
-    """Estimate batch norm's statistics again, for the current network (Sec. 1.1).
-
-    Training steps run sub-networks in which a layer is truncated; evaluation runs the
-    whole network. A network without batch norm stays as it is.
-
-    Args:
-        model: the network, changed in place.
-        task: the task whose training data are used.
-        batch_size: the number of examples of a batch.
-        batches: the statistics are averages over at most this many batches.
-    """
-    update_bn(itertools.islice(task.epoch(batch_size, seed=0), batches), model)
 
 
 def _seed(seed, purpose):

@@ -1,9 +1,8 @@
-"""Device, precision and memory of a run, and their description in its record.
+"""Device and precision of a run, and their description in its record.
 
 A record never holds the name of the machine.
 """
 
-import ctypes
 import functools
 import platform
 import subprocess
@@ -121,23 +120,6 @@ def _try_bfloat16(seconds=1.0):
     return error, min(times[0]) / min(times[1])
 
 
-def keep_memory(kept=True):
-    """Let the C library keep freed memory for the next training step.
-
-    By default glibc returns large blocks to the system at once, and the next step
-    faults them in again page by page. Other C libraries are left as they are.
-
-    kept: false restores glibc's own settings. Returns whether glibc took the settings.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    options = (-3, -1, -2)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-    sizes = (1 << 30, 2**31 - 1, 1 << 26) if kept else (1 << 17, 1 << 17, 1 << 17)
-    taken = [mallopt(*pair) for pair in zip(options, sizes, strict=True)]
-    return all(taken)
-
-
 def device_name(device):
     """'CPU', or the model of the GPU."""
     if device.type == "cuda":
@@ -180,22 +162,6 @@ def ran_on(device, precision):
         "torch": torch.__version__.split("+")[0],
         **made(),
     }
-
-
-def peak_memory(device):
-    """The peak memory in bytes; None on systems without /proc.
-
-    On a GPU this is the peak of allocated memory since the last reset, elsewhere the
-    peak of this process since its start.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:  # not getrusage, whose peak includes the parent process
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
 
 
 def made():
