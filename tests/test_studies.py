@@ -14,6 +14,7 @@ from maestro.config import Recipe, RunConfig
 from maestro.datasets import TranslationTask
 from maestro.datasets.images import six_views
 from maestro.deploy import studies
+from maestro.deploy.subject import Subject
 from maestro.results import records
 from maestro.training.checkpoints import weights_path
 from maestro.training.fit import fit
@@ -77,28 +78,66 @@ def test_runs_whose_weights_or_record_are_gone_are_left_alone(lost, cut_runs):
     assert studies.study(cut_runs) == 0
 
 
-def test_of_two_that_study_one_run_neither_undoes_the_other(cut_runs):
+def always(subject):
+    return True
+
+
+def test_of_two_that_study_one_run_neither_undoes_the_other(cut_runs, monkeypatch):
     """The second waits until the first has written, and adds to that."""
-    whole, _ = cut_runs
+    whole, seen = cut_runs[0], []
 
-    def point(key, known):
-        return {key: {"parameters": {}, "of": sorted(known)}}
+    def points(subject, known):
+        seen.append(sorted(known))
+        if len(seen) == 1:
+            other.start()
+            other.join(0.5)  # it does not end while this one is at work
+            assert other.is_alive()
+            yield "a", {"parameters": {}}
+        else:
+            yield "b", {"parameters": {}}
 
-    def second():
-        studies._add(whole, "second", lambda known: point("b", known), None)
-
-    other = threading.Thread(target=second)
-
-    def first(known):
-        other.start()
-        other.join(0.5)  # it does not end while this one is at work
-        assert other.is_alive()
-        return point("a", known)
-
-    assert studies._add(whole, "first", first, None) == 1
+    monkeypatch.setattr(studies, "STUDIES", {"made up": (always, points)})
+    other = threading.Thread(target=lambda: studies.study([whole]))
+    assert studies.study([whole]) == 1
     other.join()
-    found = studies_of(whole)
-    assert found["first"]["a"]["of"] == found["second"]["b"]["of"] == []
+    assert set(studies_of(whole)["made up"]) == {"a", "b"}
+    assert seen == [[], ["a"]]
+
+
+def test_a_study_that_is_stopped_keeps_its_points(cut_runs, monkeypatch):
+    def points(subject, known):
+        for name in ("a", "b"):
+            if name not in known:
+                yield name, {"parameters": {}}
+            if name == stop:
+                raise KeyboardInterrupt
+
+    stop, whole = "a", cut_runs[0]
+    monkeypatch.setattr(studies, "STUDIES", {"made up": (always, points)})
+    with pytest.raises(KeyboardInterrupt):
+        studies.study([whole])
+    assert list(studies_of(whole)["made up"]) == ["a"]
+    stop = None
+    assert studies.study([whole]) == 1
+    assert list(studies_of(whole)["made up"]) == ["a", "b"]
+
+
+def test_a_study_leaves_the_network_to_the_next_one_as_it_was(cut_runs, monkeypatch):
+    def first(subject, known):
+        network = subject.network()
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        yield "zero", {"parameters": {}, **subject.evaluate(network)}
+
+    def second(subject, known):
+        yield "whole", {"parameters": {}, **subject.evaluate(subject.network())}
+
+    both = {"first": (always, first), "second": (always, second)}
+    monkeypatch.setattr(studies, "STUDIES", both)
+    whole = cut_runs[0]
+    studies.study([whole])
+    accuracy = studies_of(whole)["second"]["whole"]["test_accuracy"]
+    assert accuracy == records.find([whole])[whole.id]["final"]["test_accuracy"]
 
 
 def test_training_ends_with_the_studies(cut_runs, monkeypatch):
@@ -171,7 +210,7 @@ def test_bleu_of_both_searches_with_the_signature(translated, monkeypatch):
 def test_the_real_search_gives_a_score(translated):
     pytest.importorskip("sacrebleu")
     config, _ = translated
-    found = studies.bleu_of(config)
+    found = dict(studies.translated(Subject(config, {})))
     assert set(found) == {"greedy", "beam 5"}
     assert all(0 <= point["score"] <= 100 for point in found.values())
 

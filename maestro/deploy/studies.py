@@ -1,16 +1,12 @@
 """Post-training studies, stored in the run's record (Sec. 3.4, 5.5; App. E).
 
-The studies are smaller networks cut from a low-rank network without training,
-translations with their BLEU, and the accuracy with test-time augmentation. The weights
-in data/cache may be deleted afterwards: the points of a study are in the record, under
-``studies``.
+A study computes figures of a trained network without training it again: of a smaller
+network that is cut from it, of its translations, of its answers to six views of an
+image. The weights in data/cache may be deleted afterwards, because the record keeps the
+points of a study under ``studies``.
 """
 
-import copy
 import dataclasses
-from functools import partial
-
-import torch
 
 from ..campaign import RunsFailed, run
 from ..campaign.process import claim
@@ -18,10 +14,9 @@ from ..datasets.images import six_views
 from ..datasets.translation import bleu
 from ..lowrank import truncate
 from ..results import records
-from ..training.checkpoints import weights_path
 from ..training.distributed import ALONE
-from ..training.loop import Training
 from ..training.machine import made
+from .subject import Subject
 
 LASSO = ("lambda_gl", "eps_ps")  # the options in which a donor of ranks may differ
 
@@ -44,12 +39,10 @@ def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
 
 
 def study(configs, device="auto", folder=None):
-    """Make every study that the records of ``configs`` lack, and add it to the records.
+    """Make every study of STUDIES that the records of ``configs`` lack.
 
-    "ranks_of" (`truncate_to_ranks_of`) is for runs without a lasso, with one point for
-    each donor: a run of ``configs`` that differs only in lambda_gl and eps_ps. "bleu"
-    is for translation (`bleu_of`), "views" for the compact model (`views_of`). Runs
-    without a record or without weights, and diverged runs, are skipped.
+    Runs without a record or without weights, and diverged runs, are skipped. Every
+    point is saved as soon as it is computed.
 
     Args:
         configs: a list of RunConfigs.
@@ -62,145 +55,120 @@ def study(configs, device="auto", folder=None):
     Raises:
         RuntimeError: sacreBLEU is missing, or saved weights are damaged.
     """
-    finished, added = records.find(configs, folder), 0
-    for config in configs:
-        if not _can_be_studied(config, finished):
-            continue
-        donors = [
-            c for c in configs if c.id in finished and _differ_in_lasso(config, c)
-        ]
-        if donors:
-            cut = partial(truncate_to_ranks_of, config, donors, finished, device)
-            added += _add(config, "ranks_of", cut, folder)
-        if config.task == "multi30k":
-            translated = partial(bleu_of, config, device)
-            added += _add(config, "bleu", translated, folder)
-        if config.model == "compact":
-            viewed = partial(views_of, config, device)
-            added += _add(config, "views", viewed, folder)
-    return added
+    recorded = records.find(configs, folder)
+    subjects = [Subject(config, recorded, device) for config in configs]
+    return sum(_study(subject, folder) for subject in subjects)
 
 
-def truncate_to_ranks_of(config, donors, recorded, device="cpu", known=()):
-    """The network of ``config`` truncated to the final ranks of each donor (Fig. 13).
-
-    Args:
-        config: the RunConfig of the network.
-        donors: the RunConfigs whose ranks are taken.
-        recorded: {id: record} of the donors.
-        device: the device to evaluate on.
-        known: ids of donors to leave out.
-
-    Returns:
-        {donor's id: {parameters, test_accuracy (%), params, macs}}; the parameters are
-        the donor's lasso.
-    """
-    donors = [donor for donor in donors if donor.id not in known]
-    if not donors:
-        return {}
-    training = _trained(config, device)
-    whole, points = training.model, {}
-    for donor in donors:
-        training.model = copy.deepcopy(whole)
-        kept = truncate(training.model, records.final_ranks(recorded[donor.id]))
-        points[donor.id] = {
-            "parameters": {name: donor.options[name] for name in LASSO},
-            "test_accuracy": training.evaluate()["test_accuracy"],
-            **training.method.costs.footprint(kept, merged=True)._asdict(),
-        }
-    return points
-
-
-def bleu_of(config, device="cpu", known=()):
-    """BLEU of the network of ``config`` on the test sentences, by each search.
-
-    Args:
-        config: the RunConfig of the network.
-        device: the device to translate on.
-        known: names of records.SEARCHES to leave out.
-
-    Returns:
-        {search: {parameters, score, signature}}, with sacreBLEU's signature.
-
-    Raises:
-        RuntimeError: sacreBLEU is missing.
-    """
-    left = {name: n for name, n in records.SEARCHES.items() if name not in known}
-    if not left:
-        return {}
-    training = _trained(config, device)
-    task, points = training.task, {}
-    for search, beam in left.items():
-        sentences = task.translate(training.model, beam=beam)
-        score, signature = bleu(sentences, task.references)
-        points[search] = {
-            "parameters": {"beam": beam},
-            "score": score,
-            "signature": signature,
-        }
-    return points
-
-
-def views_of(config, device="cpu", known=()):
-    """The figures of the network of ``config`` with six views of each image averaged.
-
-    Args:
-        config: the RunConfig of the network.
-        device: the device to evaluate on.
-        known: not empty if the record has these figures already.
-
-    Returns:
-        {"six": {parameters, test_loss, test_accuracy (%)}}; empty if known.
-    """
-    if known:
-        return {}
-    figures = _trained(config, device).evaluate(six_views)
-    return {"six": {"parameters": {"views": 6}} | figures}
-
-
-def _trained(config, device):
-    """The Training of ``config`` with its final weights.
-
-    Raises RuntimeError if the file of the weights is damaged.
-    """
-    training, path = Training(config, device), weights_path(config)
-    try:
-        weights = torch.load(path, training.device, weights_only=True)
-        training.restore_network(weights)
-    except Exception as error:  # a damaged file can raise almost any exception
-        why = (str(error) or repr(error)).splitlines()[0]
-        raise RuntimeError(
-            f"{path} is damaged ({why}): delete it to do without its studies"
-        ) from None
-    return training
-
-
-def _can_be_studied(config, recorded):
-    """Whether the run has finished and its weights are saved."""
-    finished = config.id in recorded and recorded[config.id]["status"] == "finished"
-    return finished and weights_path(config).is_file()
-
-
-def _add(config, name, compute, folder):
-    """Add the points that the record's study ``name`` lacks; returns their number.
+def _study(subject, folder):
+    """Add the points that the record of a run lacks; returns their number.
 
     The run is claimed meanwhile: of two processes that study one run, the second waits
     and then reads the record that the first has written.
     """
-    with claim(config, wait=True):
-        record = records.read(records.path_of(config.id, folder))
-        known = record["studies"].get(name, {})
-        points = compute(known=known)
-        if points:
-            dated = {key: point | made() for key, point in points.items()}
-            record["studies"][name] = known | dated
-            records.save(record, folder)
-    return len(points)
+    if not subject.can_be_studied:
+        return 0
+    added = 0
+    with claim(subject.config, wait=True):
+        record = records.read(records.path_of(subject.config.id, folder))
+        for name, (applies, compute) in STUDIES.items():
+            if not applies(subject):
+                continue
+            known = record["studies"].get(name, {})
+            for point, figures in compute(subject, frozenset(known)):
+                known[point] = figures | made()
+                record["studies"][name] = known
+                records.save(record, folder)
+                added += 1
+    return added
 
 
-def _differ_in_lasso(config, other):
-    """Whether ``config`` has no lasso, ``other`` has one, and nothing else differs."""
-    if config.options.get("lambda_gl") != 0 or not other.options.get("lambda_gl"):
-        return False
-    lasso = {key: config.options[key] for key in LASSO}
-    return dataclasses.replace(other, options=other.options | lasso) == config
+# ---------------------------------------------------------------- ranks of other runs
+
+
+def donors(subject):
+    """The runs that have a lasso and differ from a run without one in nothing else."""
+    if subject.config.options.get("lambda_gl") != 0:
+        return []
+    lasso = {key: subject.config.options[key] for key in LASSO}
+    return [
+        other
+        for other in subject.others()
+        if other.options.get("lambda_gl")
+        and dataclasses.replace(other, options=other.options | lasso) == subject.config
+    ]
+
+
+def truncated(subject, known=()):
+    """The network truncated to the final ranks of each donor (Fig. 13).
+
+    Yields (donor's id, {parameters, test_accuracy (%), params, macs}); the parameters
+    are the donor's lasso.
+    """
+    for donor in donors(subject):
+        if donor.id in known:
+            continue
+        network = subject.network()
+        ranks = truncate(network, records.final_ranks(subject.recorded[donor.id]))
+        costs = subject.training.method.costs
+        yield (
+            donor.id,
+            {
+                "parameters": {name: donor.options[name] for name in LASSO},
+                "test_accuracy": subject.evaluate(network)["test_accuracy"],
+                **costs.footprint(ranks, merged=True)._asdict(),
+            },
+        )
+
+
+# ---------------------------------------------------------------- translations
+
+
+def translates(subject):
+    return subject.config.task == "multi30k"
+
+
+def translated(subject, known=()):
+    """BLEU of the network on the test sentences, by each of records.SEARCHES.
+
+    Yields (search, {parameters, score, signature}), with sacreBLEU's signature. Raises
+    RuntimeError if sacreBLEU is missing.
+    """
+    for search, beam in records.SEARCHES.items():
+        if search in known:
+            continue
+        training = subject.training
+        sentences = training.task.translate(training.model, beam=beam)
+        score, signature = bleu(sentences, training.task.references)
+        parameters = {"beam": beam}
+        yield (
+            search,
+            {"parameters": parameters, "score": score, "signature": signature},
+        )
+
+
+# ---------------------------------------------------------------- six views
+
+
+def is_compact(subject):
+    return subject.config.model == "compact"
+
+
+def viewed(subject, known=()):
+    """The network's figures with its answers to six views of an image averaged.
+
+    Yields ("six", {parameters, test_loss, test_accuracy (%)}).
+    """
+    if "six" not in known:
+        figures = subject.training.evaluate(six_views)
+        yield "six", {"parameters": {"views": 6}} | figures
+
+
+# {name: (whether the study applies to a Subject, its points)}. The second function
+# takes a Subject and the names of the known points, and yields the other points, each
+# with its ``parameters``.
+STUDIES = {
+    "ranks_of": (donors, truncated),
+    "bleu": (translates, translated),
+    "views": (is_compact, viewed),
+}
