@@ -139,6 +139,7 @@ def _records(commands):
 
 
 def _do_records(args):
+    from .campaign import describe
     from .results import records
 
     if args.ids and args.coverage:
@@ -151,12 +152,12 @@ def _do_records(args):
 
         print(coverage(good).T.to_string())
         return int(bool(bad))
-    for record in good.values():
-        row = records.row(record)
+    for run_id, record in good.items():
+        final, trained_in = record["final"], record["ran_on"].get("precision")
         print(
-            f"{row['id']}  {row['model']}/{row['task']} {row['method']} "
-            f"{row.get('lambda_gl', '')} seed {row['seed']}: "
-            f"{row['test_accuracy']:.2f} %, {row['params']:,} parameters"
+            f"{run_id}  {describe(records.config_of(record))}: "
+            f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters, "
+            f"trained in {trained_in or 'an unknown precision'}"
         )
     for problem in bad.values():
         print(f"not readable: {problem}", file=sys.stderr)

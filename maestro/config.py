@@ -41,6 +41,8 @@ class Recipe:
     many steps the weights meet their slow copies (`training.optimizers.Lookahead`), 0
     for never. freeze: (name of a parameter, epochs after which it stays as it is), ...
     precision: on a CPU "float32", or "auto": bfloat16 where the processor gains by it.
+    evaluate_every: the network is evaluated after every so many epochs, and after the
+    last epoch of each phase.
     """
 
     epochs: int
@@ -64,9 +66,10 @@ class Recipe:
     lookahead: int = 0
     freeze: tuple = ()
     precision: str = "float32"
+    evaluate_every: int = 1
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "evaluate_every"):
             integer(name, getattr(self, name), low=1)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:

@@ -9,10 +9,10 @@ def test_the_first_rows_of_every_table_come_before_the_rest():
     words = [describe(config) for config in runs]
     first_seed = [config.seed == 0 for config in runs if config.scale == "short"]
     assert first_seed == sorted(first_seed, reverse=True)
-    headline = words.index("resnet50/imagenette64 short dense seed 0")
+    headline = words.index("resnet50/imagenette64 short dense seed 0, batch 128")
     grid = words.index(
         "resnet18/cifar10 short maestro lambda_gl=4e-06 eps_ps=1e-05 sampler=pair "
-        "seed 0"
+        "seed 0, batch 128"
     )
     assert headline < grid
     paper = [c.scale.startswith("paper") and c.model != "lenet" for c in runs]

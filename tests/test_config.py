@@ -56,6 +56,7 @@ OTHER_RECIPE = {
     "lookahead": 5,
     "freeze": (("whiten.bias", 3),),
     "precision": "auto",
+    "evaluate_every": 2,
 }
 
 
@@ -189,6 +190,8 @@ def test_options_cannot_be_changed_from_outside():
         ("freeze", ("whiten.bias", 3)),
         ("freeze", (("whiten.bias", 0),)),
         ("precision", "bfloat16"),
+        ("evaluate_every", 0),
+        ("evaluate_every", 1.5),
     ],
 )
 def test_a_bad_value_in_the_recipe_is_refused_by_name(name, value):

@@ -93,12 +93,13 @@ def test_changes_and_last_record(problem):
         ({"lr": -1.0}, "lr=-1.0"),
         ({"seeds": [0, 1]}, "2 seeds for 1"),
         ({"probabilities": [1.0, 1.0]}, "sum 1"),
+        ({"changes": {5: np.eye(2)}}, "changes at step 5: the steps are 0 to 4"),
     ],
 )
 def test_sgd_refuses_bad_settings(change, words):
     U, V = theory.start("uniform", 2, 2, 2, [0])
     given = {"steps": 5, "lr": 0.1, "seeds": [0], "probabilities": None} | change
-    descent = Descent(given["steps"], given["lr"])
+    descent = Descent(given["steps"], given["lr"], changes=given.get("changes"))
     objective = Objective(given["probabilities"])
     with pytest.raises(ValueError, match=words):
         theory.sgd(np.eye(2), np.eye(2), U, V, given["seeds"], descent, objective)

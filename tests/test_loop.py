@@ -10,11 +10,12 @@ from runs import METHODS, figures, run_to_the_end, same, state_after
 from torch import nn
 from torch.nn import functional as F
 
-from maestro import methods
+from maestro import datasets, methods
+from maestro.campaign import describe, process
 from maestro.config import Recipe, RunConfig
 from maestro.lowrank import expected_columns
 from maestro.models import MODELS
-from maestro.results import records
+from maestro.results import records, variants
 from maestro.training import energy, loop, memory
 from maestro.training.fit import Interrupted, fit
 from maestro.training.loop import Training
@@ -278,6 +279,83 @@ def test_a_network_that_cannot_be_counted_is_refused_before_training(
         with pytest.raises(ValueError, match=message):
             fit(config, task=few_digits)
     assert not folders.cache.exists() and not folders.runs.exists()
+
+
+# ---------------------------------------------------------------- evaluated
+
+
+def seldom(config, every):
+    return replace(config, recipe=replace(config.recipe, evaluate_every=every))
+
+
+def test_every_nth_epoch_is_evaluated_and_the_last_one(few_digits, digits_config):
+    config = digits_config(epochs=5, batch_size=50, eps_ps=0.5)
+    often = run_to_the_end(Training(config, task=few_digits))
+    run = run_to_the_end(Training(seldom(config, 2), task=few_digits))
+    history, whole = record_of(run)["history"], record_of(often)["history"]
+    for name in ("test_loss", "test_accuracy"):
+        _, second, _, fourth, fifth = whole[name]
+        assert history[name] == [None, second, None, fourth, fifth]
+    assert history["evaluation_seconds"][0] == history["evaluation_seconds"][2] == 0
+    for name in ("train_loss", "params", "train_macs", "lr"):
+        assert history[name] == whole[name]
+    assert list(history) == list(whole)
+    assert same(run.model.state_dict(), often.model.state_dict())
+    assert record_of(run)["final"] == record_of(often)["final"]
+    best = max(value for value in history["test_accuracy"] if value is not None)
+    assert record_of(run)["best"] == {"test_accuracy": best}
+
+
+def test_the_last_epoch_of_each_phase_is_evaluated(few_digits, digits_config):
+    config = digits_config(**METHODS["pufferfish"], epochs=4, batch_size=150)
+    run = run_to_the_end(Training(seldom(config, 9), task=few_digits))
+    accuracies = record_of(run)["history"]["test_accuracy"]
+    assert [value is None for value in accuracies] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["pair", "pufferfish"])
+def test_a_run_that_is_seldom_evaluated_goes_on_from_any_step(
+    name, few_digits, digits_config
+):
+    config = seldom(digits_config(**METHODS[name], epochs=3, batch_size=50), 2)
+    straight = run_to_the_end(Training(config, task=few_digits))
+    for steps in range(1, 10):
+        run = Training(config, task=few_digits)
+        run.load_state_dict(state_after(config, few_digits, steps))
+        run_to_the_end(run)
+        assert figures(record_of(run)) == figures(record_of(straight)), steps
+        assert same(run.model.state_dict(), straight.model.state_dict()), steps
+
+
+def test_a_record_with_epochs_that_were_not_evaluated_is_good(
+    few_digits, digits_config, folders
+):
+    config = seldom(digits_config(epochs=3, batch_size=150), 2)
+    record = fit(config, task=few_digits)
+    assert records.read_all() == ({config.id: record}, {})
+    row = variants.summary({config.id: record}).iloc[0]
+    assert row.test_accuracy == record["history"]["test_accuracy"][-1]
+
+
+def test_a_loss_that_is_not_finite_is_evaluated_at_once(
+    few_digits, digits_config, folders
+):
+    config = seldom(digits_config("dense", epochs=3, batch_size=32, lr=1e6), 2)
+    record = fit(config, task=few_digits)
+    assert record["status"] == "diverged" and len(record["history"]["lr"]) == 1
+    assert "test_accuracy" in record["final"]
+    assert records.read_all() == ({config.id: record}, {})
+
+
+def test_progress_is_reported_without_an_accuracy_too(
+    few_digits, digits_config, folders, monkeypatch
+):
+    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+    config, notes = seldom(digits_config(epochs=2, batch_size=150), 2), []
+    process.train(config, "cpu", None, notes.append, lambda: False)
+    first, second = (note.words for note in notes)
+    assert first == describe(config)
+    assert second.startswith(f"{first}: ") and second.endswith(" %")
 
 
 # ---------------------------------------------------------------- divergence

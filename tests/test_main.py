@@ -7,7 +7,7 @@ import pytest
 
 from maestro import datasets
 from maestro.__main__ import main
-from maestro.campaign import catalog
+from maestro.campaign import catalog, describe
 from maestro.deploy import studies
 from maestro.paths import ROOT
 from maestro.publish import browser
@@ -62,9 +62,11 @@ def test_records_lists_the_good(recorded, capsys):
     out, err = capsys.readouterr()
     line, count = out.splitlines()
     final = recorded["final"]
-    assert line.startswith(f"{recorded['id']}  lenet/digits maestro 0.003 seed 0: ")
-    assert line.endswith(
-        f"{final['test_accuracy']:.2f} %, {final['params']:,} parameters"
+    words = describe(records.config_of(recorded))
+    assert ", batch 128" in words
+    assert line == (
+        f"{recorded['id']}  {words}: {final['test_accuracy']:.2f} %, "
+        f"{final['params']:,} parameters, trained in float32"
     )
     assert count == "1 good records, 0 not readable" and err == ""
 
@@ -81,7 +83,7 @@ def test_records_names_the_damaged_and_fails(recorded, folders, capsys):
 def test_campaign_lists_what_is_missing(capsys):
     assert main(["campaign", "--list", "--only", "dense"]) == 0
     *runs, count = capsys.readouterr().out.splitlines()
-    assert runs[0] == "ed9aaa228994 lenet/mnist dense seed 0"
+    assert runs[0] == "ed9aaa228994 lenet/mnist dense seed 0, batch 64"
     assert all(" dense seed " in run for run in runs)
     assert count == f"{len(runs)} of {len(runs)} runs have no record yet"
 

@@ -176,6 +176,27 @@ def test_an_unchanged_copy_passes_nbval(tmp_path):
     assert result.returncode == 0, result.stdout[-3000:]
 
 
+def test_what_a_cell_prints_is_stored_in_one_piece():
+    def stream(*text, name="stdout"):
+        return {"output_type": "stream", "name": name, "text": list(text)}
+
+    table = {"output_type": "display_data", "data": {"text/plain": ["a table"]}}
+    given = [stream("one\n", "tw"), stream("o\n"), stream("x", name="stderr")]
+    given += [stream("three"), table, stream("four"), stream("five")]
+    assert notebooks.merged(given) == [
+        stream("one\n", "two\n"),
+        stream("x", name="stderr"),
+        stream("three"),
+        table,
+        stream("fourfive"),
+    ]
+
+
+def test_stored_streams_are_in_one_piece(notebook):
+    for cell in cells(notebook, "code"):
+        assert notebooks.merged(cell["outputs"]) == cell["outputs"]
+
+
 @pytest.mark.parametrize(
     ("name", "words", "shown"),
     [

@@ -307,3 +307,15 @@ def test_names_that_the_notebook_itself_assigns_are_no_parameters():
     told = as_run() | {"anything": 3}
     told["In"].append("anything = 3")
     assert vars(parameters.check("10_lenet_mnist", told)) == DEFAULTS
+
+
+def test_a_change_after_the_last_step_is_refused(tmp_path):
+    write(tmp_path, "04_change", "steps = 2_500\nchange_at = 1_200\n")
+    message = "change_at=1200: it takes an integer below steps=500"
+    with pytest.raises(ParameterError, match=message):
+        parameters.parse("04_change", ["steps=500"])
+    given = {"steps": 500, "change_at": 500}
+    with pytest.raises(ParameterError, match="change_at=500: .* below steps=500"):
+        parameters.check("04_change", given)
+    words, values = ["steps=500", "change_at=499"], {"steps": 500, "change_at": 499}
+    assert parameters.parse("04_change", words) == values

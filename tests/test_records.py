@@ -302,6 +302,24 @@ def test_comparing_names_what_differs_and_nothing_else(digits_config):
     assert "config.seed" not in told and records.compare(one, one) == []
 
 
+def test_only_records_are_compared(digits_config):
+    record = made_up(digits_config())
+    with pytest.raises(records.RecordError, match="one is no record: without config"):
+        records.compare({}, {})
+    with pytest.raises(records.RecordError, match="other is no record: .* final, ran"):
+        records.compare(record, {"config": {}, "status": "finished", "dense": {}})
+    with pytest.raises(records.RecordError, match="other=3: it takes a record"):
+        records.compare(record, 3)
+
+
+@pytest.mark.parametrize("folder", [3, "", False])
+def test_a_folder_that_is_no_path_is_refused(folder):
+    with pytest.raises(ValueError, match=f"folder={folder!r}: it takes a path"):
+        records.path_of("0123456789ab", folder)
+    with pytest.raises(ValueError, match=f"folder={folder!r}: it takes a path"):
+        records.read_all(folder)
+
+
 def test_the_limitations_know_whether_a_gpu_has_run():
     good, _ = records.read_all(records.RUNS)
     on_a_gpu = [r for r in good.values() if r["ran_on"]["device"] != "CPU"]

@@ -43,6 +43,7 @@ def made_up(lambda_gl=None, seed=0, accuracy=99.0, params=(8000, 6000), scale="p
         "ranks": [[0, {"fc1": 9, "fc2": 5}], [2, {"fc1": 7, "fc2": 5}]],
         "final": final,
         "best": {"test_accuracy": accuracy + 0.5},
+        "ran_on": {"device": "CPU", "threads": 1, "precision": "float32"},
         "studies": {},
     }
 
@@ -60,8 +61,6 @@ THREE = by_id(
 
 def test_energy_is_in_the_table_of_costs_where_it_was_reported_and_seconds_never():
     dense, ours = made_up(), made_up(8e-5)
-    for record in (dense, ours):
-        record["ran_on"] = {"device": "CPU", "threads": 1}
     table = tables.cost_table(by_id(dense, ours))
     assert list(table) == ["MACs of a step, ratio to dense", "on"]
     dense["history"]["joules"] = [900.0, 1100.0]
@@ -206,3 +205,35 @@ def test_sets_of_runs_side_by_side():
     assert list(table.index) == ["λ = 8e-5", "λ = 16e-5"]
     assert list(table.one) == ["6,150 at 98.30 %", NOT_RUN]
     assert list(table["none"]) == 2 * [NOT_RUN]
+
+
+def in_bfloat16(record):
+    return record | {"ran_on": record["ran_on"] | {"precision": "bfloat16"}}
+
+
+def test_runs_of_several_precisions_are_never_mixed_silently():
+    """A table shows the precision of its rows where the runs differ in it."""
+    reduced = in_bfloat16(made_up(8e-5))
+    mixed, column = by_id(made_up(), reduced), ("precision", "here")
+    paper = paper_table(11)
+    table = tables.footprint_table(mixed, paper, [8e-5, 16e-5])
+    assert list(table[column]) == ["float32", "bfloat16", NOT_RUN]
+    assert column not in tables.footprint_table(by_id(made_up()), paper, [8e-5])
+    assert "precision, here |" in tables.headline(mixed, paper, [8e-5])
+    costs = tables.cost_table(mixed)
+    assert list(costs.precision) == ["float32", "bfloat16"]
+    sets = {"a": by_id(reduced), "b": by_id(made_up(8e-5))}
+    beside = tables.side_by_side(sets, [8e-5]).loc["λ = 8e-5"]
+    assert list(beside) == [
+        "6,000 at 99.00 %, bfloat16",
+        "6,000 at 99.00 %, float32",
+    ]
+
+
+def test_a_row_of_several_precisions_names_them():
+    one = by_id(translating(made_up(2.56), 7.0))
+    several = one | by_id(in_bfloat16(translating(made_up(2.56, seed=1), 7.0)))
+    table = tables.compression_table({"one": one, "several": several, "none": {}})
+    assert list(table.precision) == ["float32", "bfloat16 and float32", NOT_RUN]
+    table = tables.footprint_table(several, None, [2.56])
+    assert list(table["precision", "here"]) == [NOT_RUN, "bfloat16 and float32"]

@@ -122,12 +122,16 @@ def test_missing_keeps_the_order_and_names_each_run_once(folders, digits_config)
 
 
 def test_a_run_in_a_few_words(digits_config):
-    assert describe(digits_config("dense", 3)) == "lenet/digits dense seed 3"
+    dense = digits_config("dense", 3)
+    assert describe(dense) == "lenet/digits dense seed 3, batch 128"
     words = describe(digits_config(lambda_gl=8e-5, sampler="pair"))
     assert words.startswith("lenet/digits maestro lambda_gl=8e-05 ")
-    assert words.endswith(" sampler=pair seed 0")
-    narrow = replace(digits_config("dense"), size={"width": 8}, scale="laptop")
-    assert workers.describe(narrow) == "lenet/digits laptop width=8 dense seed 0"
+    assert words.endswith(" sampler=pair seed 0, batch 128")
+    narrow = replace(dense, size={"width": 8}, scale="laptop")
+    words = "lenet/digits laptop width=8 dense seed 3, batch 128"
+    assert describe(narrow) == words
+    quick = replace(narrow, recipe=replace(narrow.recipe, precision="auto"))
+    assert describe(quick) == f"{words}, precision auto"
 
 
 def test_a_claimed_run_is_left_alone(folders, digits_config):
@@ -168,6 +172,7 @@ def test_missing_data_are_told_before_anything_is_trained(
         ({"workers": True}, "workers=True: it takes an integer >= 1"),
         ({"device": "gpu"}, "device='gpu'; it is auto"),
         ({"device": None}, "device=None; it is auto"),
+        ({"folder": 3}, "folder=3: it takes a path"),
         ({"minutes": math.nan}, "minutes=nan: it takes a finite number"),
         ({"minutes": 0}, "minutes=0: it takes a number > 0"),
         ({"minutes": "5"}, "minutes='5': it takes a finite number"),

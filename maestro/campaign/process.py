@@ -104,7 +104,9 @@ def train(config, device, folder, note, stop, group=ALONE, **how):
         def report(training):
             nonlocal noted
             last = training.history.lines[-1]
-            words = f"{describe(config)}: {last['test_accuracy']:.2f} %"
+            words = describe(config)
+            if "test_accuracy" in last:
+                words += f": {last['test_accuracy']:.2f} %"
             seconds = last["seconds"] + last["evaluation_seconds"]
             note(Epoch(config, words, training.epoch - noted, seconds))
             noted = training.epoch

@@ -9,9 +9,9 @@ from ..training.machine import device_name, pick_device
 
 
 def describe(config):
-    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0'.
+    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0, batch 64'.
 
-    The paper's scale, the model's default size and empty options are left out.
+    The paper's scale, the model's default size, empty options and float32 are left out.
     """
     size, options = (
         " ".join(f"{k}={_short(v)}" for k, v in values.items() if v != [])
@@ -19,7 +19,10 @@ def describe(config):
     )
     scale = "" if config.scale == "paper" else config.scale
     words = (f"{config.model}/{config.task}", scale, size, config.method, options)
-    return " ".join(w for w in words if w) + f" seed {config.seed}"
+    text = " ".join(w for w in words if w) + f" seed {config.seed}"
+    text += f", batch {config.recipe.batch_size}"
+    exact = config.recipe.precision == "float32"
+    return text if exact else f"{text}, precision {config.recipe.precision}"
 
 
 def result(record):

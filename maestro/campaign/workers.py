@@ -81,6 +81,7 @@ def run(
             written their checkpoints; a second signal ends these at once.
     """
     _check_configs(configs)
+    records.folder_of(folder)  # raises if it is no path
     integer("workers", workers, low=1)
     if minutes is not None and not number("minutes", minutes):
         raise ValueError(f"minutes={minutes!r}: it takes a number > 0")
@@ -122,7 +123,7 @@ def _check_todo(todo, folder):
             models.make(config.model, 10, config.size)
     for path in (checkpoint_path(todo[0]), weights_path(todo[0])):
         require_writable(path.parent)
-    require_writable(folder or records.RUNS)
+    require_writable(records.folder_of(folder))
     for task in dict.fromkeys(config.task for config in todo):
         datasets.load(task)
 

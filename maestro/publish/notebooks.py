@@ -118,7 +118,8 @@ def _train(name, values):
 def refresh(path):
     """Run a notebook with its defaults and store its outputs in it, normalised.
 
-    Normalised: no papermill traces, no timings, the same cell ids each time.
+    Normalised: no papermill traces, no timings, the same cell ids each time, and what a
+    cell prints in one piece.
     """
     part = BUILD / "stored" / path.name
     require_writable(part.parent)
@@ -133,12 +134,31 @@ def refresh(path):
     content["metadata"] = metadata
     for number, cell in enumerate(content["cells"], 1):
         cell["id"] = f"cell-{number:02d}"
+        if cell["cell_type"] == "code":
+            cell["outputs"] = merged(cell["outputs"])
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
         if cell["metadata"].get("tags") == []:
             del cell["metadata"]["tags"]  # papermill adds an empty list
     text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
     write_whole(path, text + "\n")
+
+
+def merged(outputs):
+    """The outputs of a cell, with neighbouring outputs of one stream as one.
+
+    The kernel divides what a cell prints at random moments.
+    """
+    kept = []
+    for output in outputs:
+        last = kept[-1] if kept else {}
+        stream = output.get("name") if output["output_type"] == "stream" else None
+        if stream and last.get("name") == stream:
+            text = "".join([*last["text"], *output["text"]])
+            last["text"] = text.splitlines(keepends=True)
+        else:
+            kept.append(dict(output))
+    return kept
 
 
 def start(path, out, env):

@@ -163,7 +163,7 @@ KNOWN = {
     "lambda_gl": Parameter(float, "weight of the group lasso, Eq. (5)", low=0),
     "eps_ps": Parameter(float, "threshold of progressive shrinking", low=0),
     "points": Parameter(int, "data points, each a direction", low=2, high=9),
-    "change_at": Parameter(int, "step at which the data change", low=0),
+    "change_at": Parameter(int, "step at which the data change, below steps", low=0),
     "problems": Parameter(int, "random problems to try", low=1, high=10_000),
 }
 
@@ -216,7 +216,9 @@ def check(notebook, namespace):
         if cell.startswith("# Parameters"):  # the cell that papermill injects
             _refuse_unknown(notebook, _assigned(cell), known)
     values = {name: namespace.get(name, default) for name, default in known.items()}
-    return SimpleNamespace(**_read_all(values))
+    values = _read_all(values)
+    _refuse_late_change(values)
+    return SimpleNamespace(**values)
 
 
 def parse(notebook, words):
@@ -234,7 +236,9 @@ def parse(notebook, words):
             raise ParameterError(f"{name} is given twice")
         values[name] = text
     _refuse_unknown(notebook, values, known)
-    return _read_all(values)
+    values = _read_all(values)
+    _refuse_late_change(known | values)
+    return values
 
 
 def table():
@@ -266,6 +270,15 @@ def _refuse_unknown(notebook, given, known):
                 f"{notebook} has no parameter {name!r}; {_did_you_mean(name, known)}"
                 "it takes: " + (", ".join(known) or "none")
             )
+
+
+def _refuse_late_change(values):
+    """Refuse a change of the data that comes after the last step of SGD."""
+    if values.get("change_at", -1) >= values.get("steps", math.inf):
+        raise ParameterError(
+            f"change_at={values['change_at']}: it takes an integer below "
+            f"steps={values['steps']}"
+        )
 
 
 def _did_you_mean(name, known):

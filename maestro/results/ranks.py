@@ -6,7 +6,7 @@ from statistics import fmean
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
-from .variants import per_run, refuse_mixed
+from .variants import per_run, refuse_mixed, summary, where_it_differs
 
 
 def rank_history(record, layer=None):
@@ -69,22 +69,20 @@ def masked_table(settings):
     for name, ways in settings.items():
         for way, records in zip(("masked", "cut"), ways, strict=True):
             rows[name, way] = _row(records)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return where_it_differs(pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def _row(records):
     row = {"runs": len(records)}
-    names = ("ranks back", "total rank", "parameters")
+    names = ("ranks back", "total rank", "parameters", "accuracy (%)", "precision")
     if not records:
-        return row | dict.fromkeys([*names, "accuracy (%)"], NOT_RUN)
-    runs = per_run({record["id"]: record for record in records})
+        return row | dict.fromkeys(names, NOT_RUN)
+    by_id = {record["id"]: record for record in records}
+    runs = per_run(by_id)
     refuse_mixed(runs.config, "a row")
     back = ", ".join(str(came_back(record)) for record in records)
     totals = ", ".join(str(rank_history(record)[-1]) for record in records)
     params = plus_minus(runs.params.mean(), runs.params.std(), ",.0f")
     accuracy = plus_minus(runs.test_accuracy.mean(), runs.test_accuracy.std(), ".2f")
-    return (
-        row
-        | dict(zip(names, (back, totals, params), strict=True))
-        | {"accuracy (%)": accuracy}
-    )
+    cells = back, totals, params, accuracy, summary(by_id).precision[0]
+    return row | dict(zip(names, cells, strict=True))

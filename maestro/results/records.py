@@ -14,6 +14,7 @@ includes all three.
 
 import json
 import math
+import os
 import warnings
 from pathlib import Path
 
@@ -39,7 +40,16 @@ class NewerRecordError(RecordError):
 
 
 def path_of(run_id, folder=None):
-    return Path(folder or RUNS) / f"{run_id}.json"
+    return folder_of(folder) / f"{run_id}.json"
+
+
+def folder_of(given=None):
+    """The folder of the records, data/runs if None; ValueError if it is no path."""
+    if given is None:
+        return RUNS
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise ValueError(f"folder={given!r}: it takes a path")
+    return Path(given)
 
 
 def save(record, folder=None):
@@ -82,7 +92,7 @@ def read(path):
 def read_all(folder=None):
     """({id: record}, {file name: error}) of all files in ``folder`` (data/runs)."""
     good, bad = {}, {}
-    for path in sorted(Path(folder or RUNS).glob("*.json")):
+    for path in sorted(folder_of(folder).glob("*.json")):
         try:
             record = read(path)
             good[record["id"]] = record
@@ -127,9 +137,15 @@ def compare(one, other):
     """The fields in which two records differ: [(name, in one, in other), ...].
 
     The configuration comes first, then the final figures, then ran_on. The value is
-    None in a record that lacks the field.
+    None in a record that lacks the field. Raises RecordError if one is no record.
     """
     parts = ("config", "status", "dense", "final", "ran_on", "data")
+    for name, record in (("one", one), ("other", other)):
+        if not isinstance(record, dict):
+            raise RecordError(f"{name}={record!r}: it takes a record")
+        missing = [part for part in parts if part not in record]
+        if missing:
+            raise RecordError(f"{name} is no record: without {', '.join(missing)}")
     left, right = (flat({k: r[k] for k in parts}) for r in (one, other))
     names = [*left, *(name for name in right if name not in left)]
     pairs = [(name, left.get(name), right.get(name)) for name in names]
@@ -225,7 +241,8 @@ def _what_is_wrong(record, path):
         value, last = final[name], history[name][-1]
         if not _same(value, last):
             return f"final {name} {value} is not the last epoch's {last}"
-    best, highest = record["best"]["test_accuracy"], max(history["test_accuracy"])
+    accuracies = [a for a in history["test_accuracy"] if a is not None]
+    best, highest = record["best"]["test_accuracy"], max(accuracies, default=None)
     if not _same(best, highest):
         return f"best test_accuracy {best} is not the history's {highest}"
     for name, points in record["studies"].items():

@@ -1,7 +1,8 @@
 """The book's tables: our figures from run records beside the paper's, as text.
 
 Nothing here trains. Means are over the seeds of one variant (variants.py). A cell
-without a record reads "not run yet".
+without a record reads "not run yet". Where the runs of a table were not all trained in
+one precision, the table has a column that shows the precision.
 """
 
 import math
@@ -14,7 +15,7 @@ from .cells import NOT_RUN, count, plus_minus, ratio, variant_name
 from .published import printed_row
 from .ranks import rank_history
 from .records import config_of
-from .variants import pick, refuse_mixed, summary
+from .variants import pick, refuse_mixed, summary, where_it_differs
 
 # {metric: its column in the records, its column in the paper's tables}
 METRICS = {
@@ -86,6 +87,7 @@ def compression_table(sets):
     rows = {}
     for label, records in sets.items():
         rows[label] = {"runs": len(records)} | dict.fromkeys(COMPRESSION, NOT_RUN)
+        rows[label]["precision"] = NOT_RUN
         if records:
             refuse_mixed(map(config_of, records.values()), label)
             [row] = summary(records).itertuples()
@@ -97,7 +99,9 @@ def compression_table(sets):
                 _metric_cell(row, "perplexity"),
             )
             rows[label] |= dict(zip(COMPRESSION, cells, strict=True))
-    return pd.DataFrame.from_dict(rows, orient="index")
+            rows[label]["precision"] = row.precision
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return where_it_differs(table, "precision")
 
 
 def cost_table(records):
@@ -114,8 +118,9 @@ def cost_table(records):
         of_dense = table.joules / (base.iloc[0] if len(base) else math.nan)
         columns["energy (J)"] = table.joules.map("{:,.0f}".format)
         columns["energy, ratio to dense"] = of_dense.map(ratio)
-    columns["on"] = _devices(records, table)
-    return pd.DataFrame(columns).set_index(pd.Index(table.label, name="variant"))
+    columns |= {"precision": table.precision, "on": _devices(records, table)}
+    costs = pd.DataFrame(columns).set_index(pd.Index(table.label, name="variant"))
+    return where_it_differs(costs, "precision")
 
 
 def headline(records, paper, lambdas):
@@ -132,6 +137,7 @@ def headline(records, paper, lambdas):
         for name in ("accuracy (%)", "parameters")
         for where in ("paper", "here")
     ]
+    columns += [column for column in table if column == ("precision", "here")]
     lines = [["LeNet on MNIST", *(f"{name}, {where}" for name, where in columns)]]
     lines.append(["---"] * len(lines[0]))
     lines += [[name, *(row[c] for c in columns)] for name, row in table.iterrows()]
@@ -145,17 +151,19 @@ def side_by_side(sets, lambdas):
         sets: {title: {id: record}}, one column each.
         lambdas: the values of lambda_gl, one row each.
     """
-    columns = {}
-    for title, records in sets.items():
-        table = summary(records)
-        rows = {
-            variant_name(value): f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
-            for value in lambdas
-            if (row := pick(table, value)) is not None
-        }
-        columns[title] = pd.Series(rows, dtype=object)
-    names = [variant_name(value) for value in lambdas]
-    return pd.DataFrame(columns, names).fillna(NOT_RUN)
+    found = {
+        (title, value): row
+        for title, records in sets.items()
+        for value in lambdas
+        if (row := pick(summary(records), value)) is not None
+    }
+    apart = len({row.precision for row in found.values()}) > 1
+    table = pd.DataFrame(NOT_RUN, map(variant_name, lambdas), list(sets))
+    for (title, value), row in found.items():
+        cell = f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
+        cell = f"{cell}, {row.precision}" if apart else cell
+        table.loc[variant_name(value), title] = cell
+    return table
 
 
 def params_at(summary, lambda_gl):
@@ -171,10 +179,12 @@ def lambdas_of(configs):
 
 def _our_cells(row, metrics):
     if row is None:
-        return dict.fromkeys([*metrics, *COSTS], NOT_RUN) | {"runs": 0}
+        cells = dict.fromkeys([*metrics, *COSTS, "precision"], NOT_RUN)
+        return cells | {"runs": 0}
     shares = row.macs / row.dense_macs, row.params / row.dense_params
     cells = _cells(row, [METRICS[name][0] for name in metrics], *shares)
-    return dict(zip([*metrics, *COSTS], cells, strict=True)) | {"runs": int(row.n)}
+    others = {"runs": int(row.n), "precision": row.precision}
+    return dict(zip([*metrics, *COSTS], cells, strict=True)) | others
 
 
 def _paper_cells(row, metrics):
@@ -206,13 +216,13 @@ def _beside(here, theirs, figures):
         row[name, "here"] = here[name]
         if theirs:
             row[name, "paper"] = theirs[name]
-    return row
+    return row | {("precision", "here"): here["precision"]}
 
 
 def _framed(rows):
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.columns = pd.MultiIndex.from_tuples(table.columns)
-    return table
+    return where_it_differs(table, ("precision", "here"))
 
 
 def _devices(records, table):

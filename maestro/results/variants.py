@@ -11,13 +11,13 @@ from dataclasses import replace
 import pandas as pd
 
 from ..config import variant
-from .cells import variant_name
+from .cells import NOT_RUN, variant_name
 from .records import config_of, flat
 
 NEVER_MIXED = ("task", "model", "scale")  # of the runs of one table
 MEASURED = ["test_accuracy", "best_accuracy", "perplexity", "macs", "params"]
 MEASURED += ["train_macs_ratio", "train_params_ratio", "seconds", "joules"]
-SAME = ["config", "method", "lambda_gl", "dense_params", "dense_macs"]
+SAME = ["config", "method", "lambda_gl", "dense_params", "dense_macs", "precision"]
 
 
 def per_run(records):
@@ -42,6 +42,7 @@ def per_run(records):
                 # and not every device reports its energy
                 "seconds": sum(history.get("seconds", [math.nan])),
                 "joules": sum(history.get("joules", [math.nan])),
+                "precision": record["ran_on"]["precision"],
                 "dense_params": dense["params"],
                 "dense_macs": dense["macs"],
             }
@@ -75,8 +76,9 @@ def summary(records):
     """Means and deviations over seeds, one row for each variant, dense networks first.
 
     Columns: label (the unique name of the variant), config (of one of its runs),
-    method, lambda_gl (nan for a method without one), dense_params, dense_macs and n;
-    for each figure NAME the mean NAME and the deviation NAME_std.
+    method, lambda_gl (nan for a method without one), dense_params, dense_macs,
+    precision (several are joined by "and") and n; for each figure NAME the mean NAME
+    and the deviation NAME_std.
     """
     runs = per_run(records)
     spread = [f"{name}_std" for name in MEASURED]
@@ -88,6 +90,7 @@ def summary(records):
     means, deviations = groups[MEASURED].mean(), groups[MEASURED].std()
     means[spread] = deviations
     table = groups[SAME].first().join(means).join(groups.size().rename("n"))
+    table["precision"] = groups.precision.agg(lambda p: " and ".join(sorted({*p})))
     table = table.loc[sorted(table.index, key=table.config.map(_order).get)]
     table.insert(0, "label", labels(table.config))
     return table.reset_index(drop=True)
@@ -176,6 +179,13 @@ def refuse_mixed(configs, name):
             for field, values in apart.items()
         )
         raise ValueError(f"{name} stands for several variants; take one of {fields}")
+
+
+def where_it_differs(table, column="precision"):
+    """``table``, without its column of precisions if all rows have the same one."""
+    words = " and ".join(set(table[column]) - {NOT_RUN}).replace(", ", " and ")
+    several = len(set(words.split(" and "))) > 1
+    return table if several else table.drop(columns=[column])
 
 
 def differences(configs):

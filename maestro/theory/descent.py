@@ -60,7 +60,7 @@ class Descent:
         momentum: the weight of the last update's direction.
         batch: if > 0, each step replaces C by the second moment of this many fresh
             Gaussian points with second moment C.
-        changes: {step: C}, the second moment from that step on.
+        changes: {step: C}, the second moment from that step on, 0 <= step < steps.
         every: record the factors after each ``every`` updates.
     """
 
@@ -94,6 +94,7 @@ def sgd(A, C, U, V, seeds, descent, objective=Objective()):
     U, V, A, C = (np.array(x, float) for x in (U, V, A, C))
     steps, changes, momentum = descent.steps, descent.changes or {}, descent.momentum
     rates = _rates(descent.lr, steps)
+    _check_changes(changes, steps)
     _check_shapes(U, V, A, C, seeds)
     rngs = [np.random.default_rng([s, 2]) for s in seeds]
     p = probabilities_of(objective.probabilities, U.shape[-1])
@@ -149,6 +150,12 @@ def _rates(lr, steps):
     if rates.shape != (steps,) or not (rates >= 0).all():
         raise ValueError(f"lr={lr!r}: a number >= 0, or {steps} of them")
     return rates
+
+
+def _check_changes(changes, steps):
+    late = [step for step in changes if not 0 <= step < steps]
+    if late:
+        raise ValueError(f"changes at step {late[0]}: the steps are 0 to {steps - 1}")
 
 
 def _check_shapes(U, V, A, C, seeds):

@@ -12,7 +12,10 @@ class History:
         self.lines, self.ranks = [], [[0, ranks]]
 
     def add(self, line, ranks):
-        """Close an epoch: its figures {name: value}, and {layer: r} at its end."""
+        """Close an epoch: its figures {name: value}, and {layer: r} at its end.
+
+        The line of an epoch without an evaluation lacks the evaluation's figures.
+        """
         self.lines.append(line)
         if ranks != self.ranks[-1][1]:
             self.ranks.append([len(self.lines), ranks])
@@ -24,13 +27,19 @@ class History:
         return not all(math.isfinite(value) for value in last.values())
 
     def columns(self):
-        """{name: [value of each epoch]} of the figures that every epoch has.
+        """{name: [value of each epoch]}.
 
-        Not every device reports its energy. JSON has no nan: None stands for it.
+        None stands for a figure of an epoch that was not evaluated, and for nan, which
+        JSON does not have. Measurements that some epochs lack are left out: not every
+        device reports its energy.
         """
-        lines = self.lines or [{}]
-        names = [name for name in lines[0] if all(name in line for line in lines)]
-        return {name: [_finite(line[name]) for line in lines] for name in names}
+        names = dict.fromkeys(name for line in reversed(self.lines) for name in line)
+        columns = {n: [_finite(line.get(n)) for line in self.lines] for n in names}
+        return {
+            name: column
+            for name, column in columns.items()
+            if name not in records.MEASURED or None not in column
+        }
 
     def fields(self):
         """The record's fields that the course of the run gives."""

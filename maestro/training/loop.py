@@ -126,6 +126,9 @@ class Training:
     def run_epoch(self, after_step=lambda training: None):
         """Train the rest of the current epoch, shrink, evaluate, and note the figures.
 
+        The recipe may leave out the evaluation (`Recipe.evaluate_every`), but not after
+        the last epoch of a phase or after a loss that is not finite.
+
         after_step: called with the Training after each step, when its state can be
         saved.
         """
@@ -147,12 +150,19 @@ class Training:
             after_step(self)
             self.meter.start()
         self._add_losses()
-        if math.isfinite(self.loss_sum) and self._weights_are_finite():
+        finite = math.isfinite(self.loss_sum) and self._weights_are_finite()
+        if finite:
             self._end_epoch()
         self.meter.read("training")
-        tested = self.evaluate()
+        tested = self.evaluate() if self._evaluation_is_due or not finite else {}
         self.meter.read("evaluation")
         self._note(cost, tested)
+
+    @property
+    def _evaluation_is_due(self):
+        phase, done = self.phase
+        is_last = done + 1 == phase.epochs
+        return is_last or (self.epoch + 1) % phase.recipe.evaluate_every == 0
 
     def evaluate(self, seen_as=lambda net: net):
         """The task's figures of the current network, with batch norm recalibrated.
