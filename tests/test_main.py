@@ -63,7 +63,7 @@ def test_records_lists_the_good(recorded, capsys):
     line, count = out.splitlines()
     final = recorded["final"]
     words = describe(records.config_of(recorded))
-    assert ", batch 128" in words
+    assert words.endswith("seed 0, batch 150")
     assert line == (
         f"{recorded['id']}  {words}: {final['test_accuracy']:.2f} %, "
         f"{final['params']:,} parameters, trained in float32"
