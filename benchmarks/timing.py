@@ -9,16 +9,23 @@ SLICE = 0.03  # seconds; a shorter call is timed many times over
 
 def race(calls, rounds, device):
     """{name: [seconds of one call, a round each]}, all in turn in every round."""
+    each = turns(calls, device)
+    taken = [next(each) for _ in range(rounds)]
+    return {name: [turn[name] for turn in taken] for name in calls}
+
+
+def turns(calls, device):
+    """Yield {name: seconds of one call}, round after round, without an end."""
     repeats = {}
     for name, call in calls.items():
         for _ in range(2):  # the second may be the one that is recorded
             seconds_of(call, 1, device)
         repeats[name] = 1 + int(SLICE / seconds_of(call, 1, device))
-    times = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(seconds_of(call, repeats[name], device))
-    return times
+    while True:
+        yield {
+            name: seconds_of(call, repeats[name], device)
+            for name, call in calls.items()
+        }
 
 
 def seconds_of(call, repeats, device):

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench
 import timing
 import ways
+from settings import SETTINGS
 
 CPU = torch.device("cpu")
 
@@ -33,8 +34,7 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     bench.show("lenet", lenet)
     shown = capsys.readouterr().out
     assert "lod       25% of ranks" in shown and "page faults a step" in shown
-    assert lenet["settings"]["float32"]["ratio"] == 1
-    assert all(took["ms"] > 0 for took in lenet["settings"].values())
+    assert "lod 0.25, bfloat16, memory kept" in shown
     read = speed.load("cpu", tmp_path)
     assert speed.ran_on(read).startswith("CPU, ")
     rows = speed.rows(read)
@@ -47,6 +47,22 @@ def test_what_is_written_is_what_is_read(lenet, tmp_path, capsys):
     }
     assert (speed.lassos(read).loc["LeNet"] > 0).all()
     assert speed.ways(read).loc["LeNet", "cases"] == 5 * len(ways.SHARES)
+
+
+def test_the_settings_are_timed_against_the_dense_step_in_float32(lenet):
+    settings = lenet["settings"]
+    assert list(settings) == ["dense", "lod 0.25"]
+    assert settings["dense"]["float32"]["ratio"] == 1
+    for each in settings.values():
+        assert list(each) == list(SETTINGS)
+        assert all(took["ms"] > 0 for took in each.values())
+
+
+def test_the_compact_network_is_measured_as_it_is_trained():
+    nets, fields, _ = bench.networks("compact", CPU)
+    layers = maestro.low_rank_layers(nets["lod 0.25"])
+    assert "whiten" not in layers and len(layers) == 7
+    assert {row["width"] for row in fields.values() if "width" in row} < set(range(65))
 
 
 def test_a_gpus_steps_are_replayed_and_launched(recorder):

@@ -46,18 +46,19 @@ def peak_memory(device):
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
-def keep_memory(kept=True):
+def keep_memory():
     """Let the C library keep freed memory for the next training step.
 
     By default glibc returns large blocks to the system at once, and the next step
-    faults them in again page by page. Other C libraries are left as they are.
+    faults them in again page by page. Other C libraries are left as they are. A process
+    cannot return to glibc's own settings.
 
-    kept: false restores glibc's own settings. Returns whether glibc took the settings.
+    Returns whether glibc took the settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     options = (-3, -1, -2)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-    sizes = (1 << 30, 2**31 - 1, 1 << 26) if kept else (1 << 17, 1 << 17, 1 << 17)
+    sizes = (1 << 30, 2**31 - 1, 1 << 26)
     taken = [mallopt(*pair) for pair in zip(options, sizes, strict=True)]
     return all(taken)
