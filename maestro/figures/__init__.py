@@ -1,7 +1,7 @@
-"""The book's figures: plain arrays in, a matplotlib Figure out, one function each.
+"""The book's figures, one function each: plain arrays in, a matplotlib Figure out.
 
-Nothing here trains or reads records; every figure comes back closed, so that a
-notebook shows it once.
+Nothing here trains or reads records. Every figure is returned closed, so that a
+notebook shows the figure once.
 """
 
 from .runs import (

@@ -1,7 +1,7 @@
 """Figures of recorded runs: ranks, convergence, trade-offs (Figs. 4, 8-10, 12, 13).
 
-Lists of (lambda_gl, values) in, a Figure out; the notebooks make them from records. The
-lambda_gl of the dense network is nan.
+Each function takes lists of (lambda_gl, values) and returns a Figure. The lambda_gl of
+the dense network is nan.
 """
 
 from math import isnan
@@ -17,9 +17,9 @@ WAYS = {"masked": {"lw": 3.2, "alpha": 0.5}, "maestro": {"lw": 1.1}}
 
 
 def rank_progression(panels):
-    """Figs. 4a, 8: total rank after each epoch, one line a run.
+    """The total rank after each epoch, one line for each run (Figs. 4a, 8).
 
-    panels: {title: [(lambda_gl, total rank at epoch 0, 1, ...)]}.
+    panels: {title: [(lambda_gl, [total rank at epoch 0, 1, ...])]}.
     """
     with sheet(max(1, len(panels)), 3.4, sharey=True, squeeze=False) as (fig, axes):
         if not panels:
@@ -39,9 +39,11 @@ def rank_progression(panels):
 
 
 def layer_ranks(series, max_ranks):
-    """Figs. 4b, 9: the rank of each layer after training, one line a lambda_gl.
+    """The rank of each layer after training, a line for each lambda_gl (Figs. 4b, 9).
 
-    series: [(lambda_gl, {layer: rank})]; max_ranks: {layer: rank}.
+    Args:
+        series: [(lambda_gl, {layer: rank})].
+        max_ranks: {layer: its full rank}.
     """
     names = list(max_ranks)
     with sheet(1, 3.6) as (fig, ax):
@@ -66,10 +68,12 @@ def layer_ranks(series, max_ranks):
 
 
 def convergence(series):
-    """Fig. 10: training loss after each epoch.
+    """The training loss after each epoch (Fig. 10).
 
-    series: [(lambda_gl, [losses of one run, ...])]: the line is the mean over runs, the
-    band their range; the dense network's line is broken.
+    A line is the mean over runs, and its band is their range. The line of the dense
+    network is broken.
+
+    series: [(lambda_gl, [losses of one run, ...])].
     """
     with sheet(1, 3.2) as (fig, ax):
         if not series:
@@ -98,21 +102,27 @@ def convergence(series):
 
 
 def error_against(series, xlabel):
-    """Figs. 12, 13 as test error (100 % less accuracy) against parameters or MACs.
+    """The test error, 100 % less the accuracy, against a size (Figs. 12, 13).
 
-    series: [(label, lambdas, x, accuracy %, deviation)]. As accuracies the interesting
-    points lie on top of each other.
+    The logarithm of the error separates points whose accuracies lie close together.
+
+    Args:
+        series: [(label, lambdas, x, accuracy in %, deviation)].
+        xlabel: the label of the size.
     """
     errors = [(*some, 100 - np.asarray(y), std) for *some, y, std in series]
     return trade_off(errors, xlabel, "test error (%)")
 
 
 def trade_off(series, xlabel, ylabel):
-    """What is worse the higher it is, against size; both axes are logarithmic.
+    """A figure that should be low against a size, both on logarithmic axes.
 
-    series: [(label, lambdas, x, y, deviation)]: a line each, with error bars and a
-    point for each lambda_gl. The dense network's point (nan) is a square on no line.
-    The points of the first series are named.
+    Each series is a line with error bars and a point for each lambda_gl. The dense
+    network is a square beside the line. The points of the first series have names.
+
+    Args:
+        series: [(label, lambdas, x, y, deviation)].
+        xlabel, ylabel: the labels of the axes.
     """
     with sheet(1, 3.8) as (fig, ax):
         if not any(len(x) for _, _, x, _, _ in series):
@@ -142,10 +152,12 @@ def trade_off(series, xlabel, ylabel):
 
 
 def mask_and_cut(layer, panels):
-    """The rank of one layer, epoch by epoch, with columns masked and with columns cut.
+    """The rank of one layer by epoch, with columns masked and with columns cut.
 
-    panels: {title: (masked, cut)}; each way is a list of [rank at epoch 0, 1, ...], one
-    for each seed.
+    Args:
+        layer: the name of the layer.
+        panels: {title: (masked, cut)}; both are lists of [rank at epoch 0, 1, ...], one
+            for each seed.
     """
     with sheet(len(panels), 3.0, sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, ways) in zip(axes[0], panels.items(), strict=True):
@@ -153,7 +165,7 @@ def mask_and_cut(layer, panels):
             if not any(ways):
                 missing(fig, ax, NOT_RUN)
                 continue
-            # a wide pale line below a thin one: where they agree, both are seen
+            # a wide pale line below a thin one, so that equal lines are both visible
             for (method, style), runs in zip(WAYS.items(), ways, strict=True):
                 for ranks in runs:
                     line = {"where": "post", "color": METHODS[method]} | style
@@ -172,7 +184,7 @@ def mask_and_cut(layer, panels):
 
 
 def _keys(lambdas, **style):
-    """Handles of a legend: one line in its colour for each lambda_gl."""
+    """The handles of a legend, one coloured line for each lambda_gl."""
     return [
         mpl.lines.Line2D(
             [], [], color=variant_color(value), label=variant_name(value), **style
@@ -182,7 +194,7 @@ def _keys(lambdas, **style):
 
 
 def _plain_numbers(axis):
-    """Ticks of a logarithmic axis as 0.5, 20k, 3M; closer ones on a short axis."""
+    """Label the ticks of a logarithmic axis 0.5, 20k, 3M; a short axis has more."""
     low, high = sorted(axis.get_view_interval())
     subs = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
     axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))

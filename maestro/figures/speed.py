@@ -15,10 +15,12 @@ PART_COLORS = dict(
 
 
 def time_against_macs(panels):
-    """Time against MACs, both as ratios to dense; on the broken line they are equal.
+    """Time against MACs, both as ratios to dense.
 
-    panels: {title: [(label, method, MACs, time), ...]}, a line each; method: a name of
-    METHODS.
+    On the broken line the two ratios are equal.
+
+    panels: {title: [(label, method, MACs, time), ...]}, with a line for each tuple; the
+    method is a name of METHODS.
     """
     with sheet(max(1, len(panels)), 3.3, sharey=True, squeeze=False) as (fig, axes):
         if not panels:
@@ -38,9 +40,10 @@ def time_against_macs(panels):
 
 
 def step_parts(parts):
-    """The time of a step by the kind of work, one bar for each network.
+    """The time of a step by kind of work, one bar for each network.
 
-    parts: DataFrame of milliseconds, parts by networks; None if there is none.
+    parts: a DataFrame of milliseconds with a row for each kind of work and a column for
+    each network, or None.
     """
     count = 0 if parts is None else len(parts.columns)
     with sheet(1, 0.9 + 0.42 * count) as (fig, ax):

@@ -1,9 +1,9 @@
-"""The house style of the figures, and what they share.
+"""The house style of the figures, and the parts that several figures use.
 
-House style: opaque white, colour-blind-safe (Okabe and Ito's palette), lines labelled
-at their ends, nothing under 9 pt, at most 7 inches wide. A method has one colour in all
-figures, and so has a lambda_gl. Nothing here trains or reads records; every figure
-comes back closed, so that a notebook shows it once.
+The style is opaque white, with Okabe and Ito's palette, which colour-blind readers can
+tell apart. Lines are labelled at their ends, no text is smaller than 9 pt, and no
+figure is wider than 7 inches. Each method and each lambda_gl has one colour in all
+figures.
 """
 
 from contextlib import contextmanager
@@ -22,9 +22,10 @@ METHODS = {
     "proximal": PALETTE[2],
     "pufferfish": PALETTE[4],
 }
-DASHES = (0, (4, 3))  # of the dense network's lines, and of guides
-# (smallest, largest) lambda_gl of the book's grids: LeNet; CIFAR-10 and ImageNet; the
-# laptop scales; Multi30k. In a grid each is twice the one before; none is in two grids
+DASHES = (0, (4, 3))  # for lines of the dense network, and for guides
+# (smallest, largest) lambda_gl of each of the book's grids: LeNet; CIFAR-10 and
+# ImageNet; the laptop scales; Multi30k. Within a grid each value is twice the last one,
+# and no value is in two grids
 GRIDS = ((8e-5, 256e-5), (1e-6, 1024e-6), (1e-4, 16e-4), (0.08, 5.12))
 WIDTH = 7.0  # inches
 STYLE = {
@@ -57,9 +58,15 @@ STYLE = {
 
 @contextmanager
 def sheet(columns=1, height=3.2, **subplots):
-    """A figure in the house style with ``columns`` panels; closed on the way out.
+    """Within the context, a figure in the house style; it is closed at the end.
 
-    Yields (figure, axes); axes is one Axes, or an array of them. ``height`` in inches.
+    Args:
+        columns: the number of panels, side by side.
+        height: the height in inches.
+        subplots: further arguments of `plt.subplots`.
+
+    Yields:
+        (figure, axes); axes is one Axes, or an array of them.
     """
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(
@@ -73,9 +80,16 @@ def sheet(columns=1, height=3.2, **subplots):
 
 
 def label_ends(ax, x, heights, labels, colors):
-    """Write each line's label right of its last point, pushed apart where they meet.
+    """Write the label of each line to the right of its last point.
 
-    ``heights`` are in data coordinates; call it when scales and limits are final.
+    Labels that would overlap are moved apart. Call this function after the scales and
+    limits of the axes are set.
+
+    Args:
+        ax: the Axes.
+        x: the end of all lines, in data coordinates.
+        heights: the ends of the lines, in data coordinates.
+        labels, colors: one for each line.
     """
     to_axes = ax.transData + ax.transAxes.inverted()
     wanted = np.array([to_axes.transform((x, h))[1] for h in heights]).clip(0, 1)
@@ -114,10 +128,10 @@ def log_spaced(steps, count=80):
 
 
 def variant_color(lambda_gl):
-    """The colour of a lambda_gl, by its place in its grid: the larger, the lighter.
+    """The colour of a lambda_gl: the larger in its grid, the lighter.
 
-    Zero has a colour of its own, the dense network (nan) the ink; a lambda_gl of no
-    grid is placed between 1e-6 and 10.
+    Zero has a colour of its own. The dense network (nan) is drawn in ink. A lambda_gl
+    outside all grids gets the colour of its place between 1e-6 and 10.
     """
     if isnan(lambda_gl):
         return METHODS["dense"]
@@ -131,7 +145,7 @@ def variant_color(lambda_gl):
 
 
 def missing(fig, ax, text):
-    """``fig`` as shown where there is nothing to draw yet: ``text``, no axes."""
+    """``fig`` with ``text`` in place of the axes, for a figure without any data."""
     ax.set_axis_off()
     middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
     ax.text(0.5, 0.5, text, fontsize=12, **middle)
@@ -139,5 +153,5 @@ def missing(fig, ax, text):
 
 
 def rank_colors(count):
-    """One colour per rank 1..count: the palette, then greys."""
+    """One colour for each rank from 1 to ``count``: the palette, then grey."""
     return [PALETTE[i] if i < len(PALETTE) else GREY for i in range(count)]

@@ -15,10 +15,15 @@ from .style import (
 
 
 def svd_recovery(steps, distances, until):
-    """Fig. 2a: distance of each prefix to the best rank-k map, short and long view.
+    """The distance of each prefix to the best rank-k map, in two views (Fig. 2a).
 
-    ``steps`` (T,); ``distances`` (T, S, r), one per seed: the line is the median, the
-    band the range. The left panel ends at step ``until``, the right one is log-log.
+    A line is the median over seeds, and its band is their range. The left panel shows
+    the first steps, the right panel all steps on logarithmic axes.
+
+    Args:
+        steps: (T,).
+        distances: (T, S, r), for S seeds.
+        until: the last step of the left panel.
     """
     r = distances.shape[-1]
     colors = rank_colors(r)
@@ -52,9 +57,12 @@ def svd_recovery(steps, distances, until):
 
 
 def excess_decay(steps, measured, predicted, names):
-    """Sizes of isolated columns that nobody needs, against their closed-form law.
+    """Sizes of columns that the target does not need, and their closed form.
 
-    ``measured`` and ``predicted`` (T, K) over ``steps`` (T,); ``names``: K labels.
+    Args:
+        steps: (T,).
+        measured, predicted: (T, K), for K columns.
+        names: K labels.
     """
     with sheet(height=3.3) as (fig, ax):
         colors = rank_colors(len(names))
@@ -74,10 +82,12 @@ def excess_decay(steps, measured, predicted, names):
 
 
 def dead_tail(curves, lines):
-    """Importance of columns that only the lasso moves, step after step.
+    """The importance of columns that only the lasso moves, by step.
 
-    curves: {label: (T,)}, the subgradient's first, then the proximal step's; a curve
-    ends where it is zero. lines: {label: height}.
+    Args:
+        curves: {label: (T,)}, first of the subgradient, then of the proximal step. A
+            curve ends where the importance is zero.
+        lines: {label: height} of horizontal lines.
     """
     with sheet(height=3.3) as (fig, ax):
         colors = METHODS["maestro"], METHODS["proximal"]
@@ -98,10 +108,12 @@ def dead_tail(curves, lines):
     return fig
 
 
-def remedies(steps, curves, rank):
-    """What speeds up the directions beyond ``rank``: squared distance, log-log.
+def remedies(steps, curves):
+    """The squared distance to the target under several settings, log-log.
 
-    ``curves``: {label: (T,) medians over seeds}, over ``steps`` (T,).
+    Args:
+        steps: (T,).
+        curves: {label: (T,)}, medians over seeds.
     """
     with sheet(height=3.6) as (fig, ax):
         colors = rank_colors(len(curves))
@@ -119,11 +131,14 @@ def remedies(steps, curves, rank):
 
 
 def singular_values(steps, panels, directions, change=None, ranks=None):
-    """Figs. 2b and 7: the estimates of the singular values against the iteration.
+    """The estimates of the singular values by iteration (Figs. 2b, 7).
 
-    ``panels``: {title: (T, r)} over ``steps`` (T,); the first ``directions`` columns
-    are the needed ones. ``change``: iteration at which the data change (a vertical
-    line). ``ranks`` (T,): the learned rank, drawn in a last panel of its own.
+    Args:
+        steps: (T,).
+        panels: {title: (T, r)}.
+        directions: the number of columns that the target needs, the first ones.
+        change: the iteration at which the data change, drawn as a vertical line.
+        ranks: (T,), the learned rank, drawn in a panel of its own.
     """
     count = len(panels) + (ranks is not None)
     with sheet(count, 3.3) as (fig, axes):
@@ -159,10 +174,15 @@ def singular_values(steps, panels, directions, change=None, ranks=None):
 
 
 def seed_ranks(steps, ranks, names, change):
-    """The learned rank of every seed over the iterations, one panel per setting.
+    """The learned rank of each seed by iteration, one panel for each setting.
 
-    ``ranks``: list of (T, S), one per name in ``names``; ``change``: iteration at
-    which the data change. Seeds are shifted a little so that all can be seen.
+    The lines of the seeds are shifted a little, so that all are visible.
+
+    Args:
+        steps: (T,).
+        ranks: one array (T, S) for each setting.
+        names: the titles of the panels.
+        change: the iteration at which the data change.
     """
     with sheet(len(names), 2.9, sharey=True) as (fig, axes):
         for ax, values, name in zip(np.atleast_1d(axes), ranks, names, strict=True):
@@ -185,9 +205,13 @@ def seed_ranks(steps, ranks, names, change):
 
 
 def ordering(steps, distances):
-    """Fig. 6: distance of each prefix to the best rank-k map on the data, per seed.
+    """The distance of each prefix to the best rank-k map on the data (Fig. 6).
 
-    ``steps`` (T,); ``distances`` (T, S, r): median and range over the seeds.
+    A line is the median over seeds, and its band is their range.
+
+    Args:
+        steps: (T,).
+        distances: (T, S, r), for S seeds.
     """
     shown = np.linspace(0, len(steps) - 1, min(len(steps), 101)).astype(int)
     steps, distances = steps[shown], distances[shown]
@@ -215,9 +239,11 @@ def ordering(steps, distances):
 
 
 def rank_errors(errors, optimum):
-    """Loss of several methods at each rank, as bars over the optimum's black lines.
+    """The loss of several methods at each rank as bars, and the optimum as a line.
 
-    ``errors``: {method: (r,)}, in parts of the loss of the zero map; ``optimum`` (r,).
+    Args:
+        errors: {method: (r,)}, relative to the loss of the zero map.
+        optimum: (r,).
     """
     ranks = np.arange(1, len(optimum) + 1)
     width = 0.8 / len(errors)
@@ -241,10 +267,11 @@ def rank_errors(errors, optimum):
 
 
 def theorem_gaps(gaps):
-    """How far each reading of the theorem is from the best loss of each rank.
+    """The excess of each reading of the theorem over the best loss of each rank.
 
-    ``gaps``: {reading: (N, r)}, (L_b - optimum) / E‖Ax‖² for N random problems. Values
-    below 1e-17, negative rounding included, are drawn at 1e-17.
+    Values below 1e-17, which rounding may make negative, are drawn at 1e-17.
+
+    gaps: {reading: (N, r)}, (L_b - optimum) / E‖Ax‖² for N random problems.
     """
     with sheet(height=3.3) as (fig, ax):
         ax.grid(axis="x", visible=False)
@@ -268,9 +295,13 @@ def theorem_gaps(gaps):
 
 
 def angles(steps, panels):
-    """Principal angles between learned and optimal prefixes over the iterations.
+    """The principal angles between learned and optimal prefixes by iteration.
 
-    ``panels``: {title: (T, S, r)} in radians: a line per rank, the median of the seeds.
+    A line is the median over seeds, one for each rank.
+
+    Args:
+        steps: (T,).
+        panels: {title: (T, S, r)} in radians, for S seeds.
     """
     with sheet(len(panels), 3.3, sharey=True) as (fig, axes):
         axes = np.atleast_1d(axes)
