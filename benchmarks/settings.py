@@ -18,6 +18,7 @@ import torch
 from step import Step
 from timing import turns
 
+from maestro.results.speed import SETTING_ROWS as ROWS
 from maestro.training.memory import keep_memory
 
 SETTINGS = {  # name: (bfloat16, channels last, memory kept)
@@ -27,7 +28,6 @@ SETTINGS = {  # name: (bfloat16, channels last, memory kept)
     "bfloat16": (True, True, False),
     "bfloat16, memory kept": (True, True, True),
 }
-ROWS = ("dense", "lod 0.25")  # the networks that are timed at all settings
 
 
 def settings(nets, subject, batch, rounds):
@@ -37,7 +37,7 @@ def settings(nets, subject, batch, rounds):
     faults of one step.
 
     Args:
-        nets: {row: network}, with the ROWS.
+        nets: {row: network}; those of ROWS are timed.
         subject: the Subject.
         batch: (inputs, targets).
         rounds: the number of rounds.

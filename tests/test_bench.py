@@ -56,6 +56,11 @@ def test_the_settings_are_timed_against_the_dense_step_in_float32(lenet):
     for each in settings.values():
         assert list(each) == list(SETTINGS)
         assert all(took["ms"] > 0 for took in each.values())
+    table = speed.settings({"models": {"lenet": lenet}})
+    assert list(table.index) == [("LeNet", name) for name in SETTINGS]
+    assert table.loc[("LeNet", "float32"), "dense"] == "1.00"
+    without = {"models": {"lenet": {"rows": []}}}
+    assert speed.settings(without).empty
 
 
 def test_the_compact_network_is_measured_as_it_is_trained():

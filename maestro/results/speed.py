@@ -39,6 +39,7 @@ WASTE_BOUND = 0.05  # a slower way costs a layer at most this share of its time
 BOOK = "by the book"
 # the figures of a record that are compared, and their column titles
 SAME = {"test_accuracy": "accuracy (%)", "total_rank": "total rank"}
+SETTING_ROWS = ("dense", "lod 0.25")  # the steps that are timed at several settings
 FORMS = ("inference", "folded")  # merged, and with batch norm folded into convolutions
 
 
@@ -312,6 +313,25 @@ def parts(measurement, model):
         ranks = f", {SHARES[row['share']]}" if row["kind"] == "lod" else ""
         columns[KINDS[row["kind"]] + ranks] = row["parts"]
     return pd.DataFrame(columns)
+
+
+def settings(measurement):
+    """The training step at other settings, as text (benchmarks/settings.py).
+
+    One row for each network and setting. Columns: the ratios of the dense step and of
+    LoD's step at a quarter of the ranks to the dense step in float32, and the page
+    faults of the dense step. Empty if the measurement has no settings.
+    """
+    lines = {}
+    for model, network in measurement["models"].items():
+        for name in network.get("settings", {}).get("dense", ()):
+            dense, lod = (network["settings"][row][name] for row in SETTING_ROWS)
+            lines[NAMES[model], name] = {
+                "dense": f"{dense['ratio']:.2f}",
+                "LoD, a quarter": f"{lod['ratio']:.2f}",
+                "page faults, dense": f"{dense['faults']:,}",
+            }
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def lassos(measurement):
