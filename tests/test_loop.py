@@ -107,6 +107,17 @@ def test_a_checkpoint_of_another_run_is_refused(few_digits, digits_config):
         other.load_state_dict(state)
 
 
+def test_a_checkpoint_from_before_a_field_was_added_is_continued(
+    few_digits, digits_config
+):
+    config = digits_config(epochs=1)
+    state = state_after(config, few_digits, 1)
+    del state["config"]["recipe"]["evaluate_every"]
+    run = Training(config, task=few_digits)
+    run.load_state_dict(state)
+    assert run.step == 1
+
+
 # ---------------------------------------------------------------- learning
 
 

@@ -12,6 +12,7 @@ import math
 import torch
 
 from .. import datasets, methods, models
+from ..config import RunConfig
 from ..lowrank.counting import costs
 from ..methods import Change
 from .distributed import ALONE
@@ -341,7 +342,8 @@ class Training:
 
     def load_state_dict(self, state):
         """Continue from ``state``. Raises ValueError if it belongs to another run."""
-        if state["config"] != self.config.to_dict():
+        # as values: a checkpoint may be older than a field that is at its default
+        if RunConfig.from_dict(state["config"]) != self.config:
             raise ValueError("this checkpoint belongs to another configuration")
         for name in PLAIN:
             setattr(self, name, state[name])
