@@ -6,14 +6,21 @@ with maestro.sample(net):                          # ordered dropout, one step
     loss = loss + lambda_gl * maestro.hierarchical_group_lasso(net)
     loss.backward()                                # inside: checkpoints run net again
 maestro.shrink(net, optimizer, eps_ps=1e-7)        # after each epoch
+maestro.save(net, "net.safetensors")               # load(path, into=model)
+maestro.export(net, "net.onnx", example_inputs)    # runs without this package
 maestro.merge(net)                                 # plain PyTorch again
 """
 
+from .deploy.export import export
+from .deploy.files import load, manifest, save
 from .lowrank import (
     MODES,
-    LowRankConv2d,
+    LowRankConv,
+    LowRankConvTranspose,
     LowRankLinear,
+    LowRankWeight,
     RankSampler,
+    energy_ranks,
     factorize,
     hierarchical_group_lasso,
     importance,
@@ -21,6 +28,7 @@ from .lowrank import (
     low_rank_layers,
     merge,
     ranks,
+    recalibrate,
     sample,
     shrink,
     truncate,
@@ -32,19 +40,27 @@ __version__ = "0.1.0"
 __all__ = [
     "MODES",
     "Footprint",
-    "LowRankConv2d",
+    "LowRankConv",
+    "LowRankConvTranspose",
     "LowRankLinear",
+    "LowRankWeight",
     "RankSampler",
     "costs",
+    "energy_ranks",
+    "export",
     "factorize",
     "footprint",
     "hierarchical_group_lasso",
     "importance",
     "left_alone",
+    "load",
     "low_rank_layers",
+    "manifest",
     "merge",
     "ranks",
+    "recalibrate",
     "sample",
+    "save",
     "shrink",
     "truncate",
 ]

@@ -17,19 +17,23 @@ class Own(nn.Linear):
         return super().forward(x) * 2
 
 
+class Experts(nn.Module):
+    """A name alone does not make vectors matrices."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.scales = nn.Parameter(torch.ones(3, n))
+
+
 @pytest.mark.parametrize(
     "module, reason",
     [
-        (nn.Conv2d(4, 4, 3, groups=2), "grouped convolution (groups=2)"),
-        (nn.Conv2d(4, 4, 3, groups=4), "grouped convolution (groups=4)"),
-        (nn.Conv1d(4, 4, 3), "Conv1d is not nn.Linear or nn.Conv2d"),
-        (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d is not"),
-        (nn.Embedding(5, 4), "Embedding is not"),
-        (nn.LSTM(4, 4), "LSTM is not"),
-        (nn.GRUCell(4, 4), "GRUCell is not"),
-        (nn.Bilinear(4, 4, 4), "Bilinear is not"),
-        (nn.MultiheadAttention(4, 2), "MultiheadAttention is not"),
-        (Own(4, 4), "Own is not"),
+        (nn.Conv2d(4, 4, 3, groups=4), "convolution (groups=4) of rank 1 in each"),
+        (nn.ConvTranspose1d(4, 4, 3, groups=4), "(groups=4) of rank 1 in each"),
+        (nn.Embedding(5, 4), "Embedding looks rows up"),
+        (nn.Bilinear(4, 4, 4), "Bilinear is linear in each of two inputs"),
+        (Own(4, 4), "Own is not a layer of one linear map"),
+        (Experts(4), "Experts is not a layer of one linear map"),
         (nn.LazyLinear(4), "no weight before its first forward"),
         (nn.LazyConv2d(4, 3), "no weight before its first forward"),
         (parametrizations.weight_norm(nn.Linear(4, 4)), "computes its weight"),

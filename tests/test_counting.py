@@ -243,12 +243,12 @@ def test_embedding_and_norms_are_free_of_macs():
 @pytest.mark.parametrize("factorised", [False, True])
 def test_transformer_encoder_layer(factorised):
     net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    feed_forward, norms = 2 * 8 * 16, 2 * 16
+    attention, feed_forward, norms = 4 * 64, 2 * 8 * 16, 2 * 16
     if factorised:
         maestro.factorize(net)
-        feed_forward = 2 * 8 * (8 + 16)
-    params = 4 * (64 + 8) + feed_forward + 16 + 8 + norms
-    macs = 6 * (4 * 64 + feed_forward)
+        attention, feed_forward = 4 * 8 * (8 + 8), 2 * 8 * (8 + 16)
+    params = attention + 4 * 8 + feed_forward + 16 + 8 + norms
+    macs = 6 * (attention + feed_forward)
     assert footprint(net, torch.zeros(2, 3, 8)) == (params, macs)
 
 

@@ -136,6 +136,8 @@ def test_the_imports_are_seen():
     assert imports("lowrank.counting")[0] == {
         "lowrank.arguments",
         "lowrank.factorize",
+        "lowrank.forms",
+        "lowrank.layers",
         "lowrank.merging",
         "lowrank.products",
         "lowrank.reads",

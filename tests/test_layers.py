@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 import maestro
-from maestro.lowrank import LowRank, LowRankConv2d, LowRankLinear
+from maestro.lowrank import LowRank, LowRankConv, LowRankLinear
 
 STRIDES, DILATIONS = (1, 2, (2, 1)), (1, 2, (1, 2))
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -200,7 +200,7 @@ def test_both_ways_are_gone(product, monkeypatch):
     """What `product_is_cheaper` says is what happens."""
     made = []
     layer = one_way(maestro.factorize(nn.Conv2d(3, 5, 3)), product)
-    monkeypatch.setattr(F, "conv2d", lambda x, W, *_: made.append(W.shape) or x)
+    monkeypatch.setattr(F, "conv2d", lambda x, W, *_, **more: made.append(W.shape) or x)
     layer(torch.randn(1, 3, 4, 4))
     assert made == ([(5, 3, 3, 3)] if product else [(5, 3, 3, 3), (5, 5, 1, 1)])
 
@@ -284,8 +284,8 @@ def test_factors_and_bias_that_do_not_fit_are_refused(arguments, message):
 
 @pytest.mark.parametrize("like", [None, nn.Linear(4, 3), nn.Conv2d(2, 3, 3)])
 def test_a_convolution_is_made_like_one_that_fits(like):
-    with pytest.raises(ValueError, match="like=.*it takes an nn.Conv2d"):
-        LowRankConv2d(MATRIX, OTHER, None, like)
+    with pytest.raises(ValueError, match="like=.*it takes an nn.Conv1d"):
+        LowRankConv(MATRIX, OTHER, None, like)
 
 
 @pytest.mark.parametrize("columns", [-1, 1.0, True, "2"])
@@ -298,7 +298,7 @@ def test_columns_of_another_kind_are_refused(columns):
 
 def test_kinds():
     assert type(maestro.factorize(nn.Linear(3, 2))) is LowRankLinear
-    assert type(maestro.factorize(nn.Conv2d(3, 2, 1))) is LowRankConv2d
+    assert type(maestro.factorize(nn.Conv2d(3, 2, 1))) is LowRankConv
 
 
 # state

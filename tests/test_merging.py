@@ -8,6 +8,7 @@ from torch import nn
 
 import maestro
 from maestro.datasets.torchvision_repair import import_torchvision
+from maestro.lowrank import merging
 from maestro.models import LeNet
 
 RANKS = [
@@ -177,6 +178,77 @@ def test_a_merged_network_trains_and_its_state_loads():
     other = maestro.merge(lenet(ranks))
     other.load_state_dict(merged.state_dict())
     assert torch.equal(other(x), merged(x))
+
+
+# by the clock
+
+
+def test_the_clock_decides(monkeypatch):
+    """Each layer is timed in every form, on what it is given, and the least wins."""
+    asked = []
+
+    def seconds(ways, device):
+        asked.append({name: way().shape for name, way in ways.items()})
+        slow = {"dense": 1.0, "two maps": 2.0, "aligned": 3.0}
+        if len(asked) % 2:
+            slow = {"dense": 2.0, "two maps": 1.0, "aligned": 3.0}
+        return {name: slow[name] for name in ways}
+
+    monkeypatch.setattr(merging, "seconds", seconds)
+    net = maestro.factorize(nn.Sequential(*(nn.Linear(6, 6) for _ in range(3))))
+    maestro.truncate(net, {"0": 5, "1": 1, "2": 2})
+    net[1].train()
+    x = torch.randn(4, 6)
+    expected = net(x)
+    merged = maestro.merge(net, by="time", aligned=True, example_inputs=x)
+    assert asked == 3 * [dict.fromkeys(("dense", "two maps", "aligned"), (4, 6))]
+    assert [type(module) for module in merged] == [
+        nn.Sequential,
+        nn.Linear,
+        nn.Sequential,
+    ]
+    torch.testing.assert_close(merged(x), expected)
+    assert net.training and all(module.training for module in net.modules())
+
+
+def test_a_layer_that_does_not_run_is_merged_by_size():
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x, scale=1.0):
+            return self.norm(self.used(x)) * scale
+
+    net = maestro.factorize(Part())
+    maestro.truncate(net, {"unused": 2})
+    merged = maestro.merge(net, by="time", x=torch.randn(4, 8), scale=2.0)
+    assert type(merged.unused) is nn.Sequential and maestro.ranks(merged) == {}
+    assert net.norm.num_batches_tracked == 0 and net.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"by": "speed"}, "by='speed': it is one of size, time"),
+        ({"by": "time"}, "needs example_inputs"),
+        ({"aligned": 1}, "aligned=1: it takes True or False"),
+    ],
+)
+def test_wrong_arguments_change_nothing(arguments, message):
+    net = lenet({"fc1": 9})
+    with pytest.raises(ValueError, match=message):
+        maestro.merge(net, **arguments)
+    assert len(maestro.ranks(net)) == 5
+
+
+def test_an_error_in_the_timed_run_changes_nothing():
+    net = lenet({"fc1": 9})
+    with pytest.raises(RuntimeError):
+        maestro.merge(net, by="time", example_inputs=torch.randn(1, 3))
+    assert len(maestro.ranks(net)) == 5 and net.training
+    assert not any(r._forward_pre_hooks for r in maestro.low_rank_layers(net).values())
 
 
 def test_hooks_go_on():

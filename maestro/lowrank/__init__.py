@@ -1,9 +1,10 @@
 """Low-rank layers W = U V^T for any network, and what LoD does to them (Sec. 3)."""
 
 from .base import LowRank
+from .convolutions import LowRankConv, LowRankConvTranspose
 from .draws import columns_in_use
 from .factorize import factorize, left_alone, low_rank_layers, ranks
-from .layers import LowRankConv2d, LowRankLinear
+from .layers import LowRankLinear, LowRankWeight
 from .merging import merge
 from .penalty import (
     add_lasso_gradient,
@@ -12,19 +13,23 @@ from .penalty import (
     proximal_step,
     suffix_norms,
 )
+from .recalibration import recalibrate
 from .sampling import MODES, Masks, RankSampler, expected_columns, sample
 from .scaling import scale_gradients
-from .shrinking import shrink, truncate
+from .shrinking import energy_ranks, shrink, truncate
 
 __all__ = [
     "MODES",
     "LowRank",
-    "LowRankConv2d",
+    "LowRankConv",
+    "LowRankConvTranspose",
     "LowRankLinear",
+    "LowRankWeight",
     "Masks",
     "RankSampler",
     "add_lasso_gradient",
     "columns_in_use",
+    "energy_ranks",
     "expected_columns",
     "factorize",
     "hierarchical_group_lasso",
@@ -34,6 +39,7 @@ __all__ = [
     "merge",
     "proximal_step",
     "ranks",
+    "recalibrate",
     "sample",
     "scale_gradients",
     "shrink",

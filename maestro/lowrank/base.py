@@ -10,6 +10,11 @@ Column b of U and column b of V together are one rank; the rank of a layer is th
 of columns it stores, so every ``state_dict`` says it and loads at it. Both factors are
 plain contiguous parameters, as optimisers and file formats expect; the first b columns
 are a view.
+
+Some weights are several maps of one size: a convolution in G groups, the three
+projections of an attention layer, the experts of a mixture. Such a layer has G blocks,
+W_g = U_g V_g^T, stored one below the other: U (G m, r), V (G n, r). Column b of the
+layer is column b of every block, so that nothing else needs to know of blocks.
 """
 
 import sys
@@ -31,7 +36,7 @@ def whole_registers(outputs):
 
 
 class LowRank(nn.Module):
-    """y = U V^T x + bias, for the two factors U (m, r) and V (n, r).
+    """y = U V^T x + bias, for the two factors U (m, r) and V (n, r), or several blocks.
 
     ``columns`` is ordered dropout's state: None, or the number of leading columns that
     the layer uses (`maestro.sample` sets it for the length of one step), or the same as
@@ -40,11 +45,12 @@ class LowRank(nn.Module):
     its bias. Raises ValueError, naming it, for an argument that does not fit.
     """
 
-    def __init__(self, U, V, bias=None):
+    def __init__(self, U, V, bias=None, blocks=1):
         super().__init__()
-        _refuse_misfits(U, V, bias)
-        self.U, self.V = _parameter(U), _parameter(V)
-        self.bias = None if bias is None else _parameter(bias)
+        _refuse_misfits(U, V, bias, blocks)
+        self.blocks = blocks
+        self.U, self.V = own_parameter(U), own_parameter(V)
+        self.bias = None if bias is None else own_parameter(bias)
         self.columns = None
         self.weight_was_read = False
         self.register_buffer("rank_guard", self._new_guard(), persistent=False)
@@ -57,12 +63,12 @@ class LowRank(nn.Module):
     @property
     def max_rank(self):
         """min(m, n): no linear map of this shape has a larger rank."""
-        return min(len(self.U), len(self.V))
+        return min(self.shape)
 
     @property
     def shape(self):
-        """(m, n) of the linear map."""
-        return len(self.U), len(self.V)
+        """(m, n) of the linear map, of one block of it."""
+        return len(self.U) // self.blocks, len(self.V) // self.blocks
 
     @property
     def width(self):
@@ -113,9 +119,8 @@ class LowRank(nn.Module):
         return U[:, : self.width], V[:, : self.width]
 
     def matrix(self):
-        """U V^T (m, n), of the columns in use."""
-        U, V = self.factors()
-        return U @ V.t()
+        """U V^T (m, n), of the columns in use; blocks one below the other, (G m, n)."""
+        return product(*self.factors(), self.blocks)
 
     def product_is_cheaper(self, positions):
         """Whether making U V^T first takes less work than two maps.
@@ -170,7 +175,7 @@ class LowRank(nn.Module):
         The parameters stay the same objects, so that an optimiser made before loading
         goes on training them; its own state must be loaded, too.
         """
-        m, n = self.shape
+        m, n = len(self.U), len(self.V)
         columns = state_dict.pop(prefix + "columns", None)
         loaded = [getattr(state_dict.get(prefix + key), "shape", ()) for key in "UV"]
         rank = loaded[0][-1] if loaded[0] else self.rank
@@ -183,7 +188,15 @@ class LowRank(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _refuse_misfits(U, V, bias):
+def product(U, V, blocks=1):
+    """W (G m, n) of U (G m, r) and V (G n, r): in each of G blocks U_g V_g^T."""
+    if blocks == 1:
+        return U @ V.t()
+    U, V = (factor.unflatten(0, (blocks, -1)) for factor in (U, V))
+    return (U @ V.mT).flatten(0, 1)
+
+
+def _refuse_misfits(U, V, bias, blocks):
     """ValueError, naming it, for what is not U (m, r), V (n, r), bias (m,) or None."""
     for name, value, ndim in (("U", U, 2), ("V", V, 2), ("bias", bias, 1)):
         if name == "bias" and value is None:
@@ -198,11 +211,15 @@ def _refuse_misfits(U, V, bias):
         raise ValueError(
             f"U {tuple(U.shape)} and V {tuple(V.shape)} must have as many columns each"
         )
+    if len(U) % blocks or len(V) % blocks:
+        raise ValueError(
+            f"{len(U)} and {len(V)} rows of U and V do not make {blocks} blocks each"
+        )
     if bias is not None and len(bias) != len(U):
         raise ValueError(f"bias is {len(bias)} long: U has {len(U)} rows")
 
 
-def _parameter(tensor):
+def own_parameter(tensor):
     """A parameter of its own with the numbers of ``tensor``, contiguous."""
     copy = tensor.detach().clone(memory_format=torch.contiguous_format)
     return nn.Parameter(copy)

@@ -13,7 +13,6 @@ import copy
 import re
 import traceback
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,8 +20,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from .arguments import network
+from .arguments import called_with, network
 from .factorize import low_rank_layers
+from .forms import smallest
+from .layers import LowRankWeight
 from .merging import merge
 from .products import COMPUTED, ProductCounter, tensors
 from .reads import weights_read
@@ -36,7 +37,10 @@ class Footprint(NamedTuple):
 
 
 class LayerSize(NamedTuple):
-    """One low-rank layer: W is (m, n), applied to ``positions`` vectors a pass."""
+    """One low-rank layer: W is (m, n), applied to ``positions`` vectors a pass.
+
+    Of a layer of several blocks it is the size of one, and positions are of all.
+    """
 
     m: int
     n: int
@@ -49,29 +53,33 @@ class Costs:
 
     fixed: the part that is not low-rank, biases included. maps: {name: LayerSize}.
     uncounted: what uses weights in a way that has no count, by name. read: names of
-    the layers whose weight other code reads: they are dense when merged.
+    the layers whose weight other code reads: they are dense when merged. blocks: {name:
+    number of blocks} of the layers that have several.
     """
 
     fixed: Footprint
     maps: dict = field(default_factory=dict)
     uncounted: tuple = ()
     read: frozenset = frozenset()
+    blocks: dict = field(default_factory=dict)
 
     def footprint(self, ranks, merged=False):
         """Footprint at ``ranks`` {name: r}.
 
         merged: as `maestro.merge` stores the layers, instead of always as two factors:
-        as one dense matrix where that is no larger (App. D.4) or read by other code,
-        and rank 0 as rank 1.
+        in the smallest plain form (`forms`; dense if other code reads the weight), rank
+        0 as rank 1. "aligned": as ``merge(net, aligned=True)`` does.
         """
+        if merged not in (False, True, "aligned"):
+            raise ValueError(f'merged={merged!r}: it takes False, True or "aligned"')
         params, macs = self.fixed
         for name, (m, n, positions) in self.maps.items():
             weights = ranks[name] * (m + n)
             if merged and name in self.read:
                 weights = m * n
             elif merged:
-                weights = min(max(ranks[name], 1) * (m + n), m * n)
-            params += weights
+                weights = smallest(m, n, ranks[name], merged == "aligned").params
+            params += weights * self.blocks.get(name, 1)
             macs += weights * positions
         return Footprint(params, macs)
 
@@ -123,14 +131,16 @@ def costs(net, example_inputs=(), **keywords):
     lazy = [name for name, p in net.named_parameters() if nn.parameter.is_lazy(p)]
     if lazy:
         raise ValueError(f"no shape before a first forward pass: {', '.join(lazy)}")
-    args, keywords = _arguments(example_inputs, keywords)
+    args, keywords = tree_map_only(
+        torch.Tensor, _shape_of_float, called_with(example_inputs, keywords)
+    )
     ghost = _ghost(net)
     counter = ProductCounter(dict(ghost.named_parameters()), tensors((args, keywords)))
     with torch.no_grad(), counter:
         _run(ghost, args, keywords)
     sizes = {name: p.numel() for name, p in ghost.named_parameters()}
     layers = low_rank_layers(net)
-    weights = {f"{name}.weight".lstrip("."): name for name in layers}
+    weights = {_weight_name(name, layer): name for name, layer in layers.items()}
     fixed, of_layers, mixed = _share_out(counter.products, sizes, weights)
     maps, uncounted = {}, []
     for name, layer in layers.items():
@@ -147,17 +157,13 @@ def costs(net, example_inputs=(), **keywords):
     params = sum(p.numel() for p in net.parameters()) - factors
     readers = weights_read(net)
     read = frozenset(name for name, layer in layers.items() if layer in readers)
-    return Costs(Footprint(params, fixed), maps, tuple(uncounted), read)
+    blocks = {name: r.blocks for name, r in layers.items() if r.blocks > 1}
+    return Costs(Footprint(params, fixed), maps, tuple(uncounted), read, blocks)
 
 
-def _arguments(example_inputs, keywords):
-    """(args, keywords) to call the network with; of floating-point, the shapes only."""
-    args = example_inputs
-    if isinstance(args, Mapping):
-        args, keywords = (), dict(args) | keywords
-    elif not isinstance(args, tuple | list):
-        args = (args,)
-    return tree_map_only(torch.Tensor, _shape_of_float, (tuple(args), keywords))
+def _weight_name(name, layer):
+    """What the layer's weight is called in a network where it is dense."""
+    return name if isinstance(layer, LowRankWeight) else f"{name}.weight".lstrip(".")
 
 
 def _shape_of_float(x):
@@ -180,10 +186,10 @@ def _ghost(net):
                 memo[id(value)] = value.detach().to("meta")
     ghost = copy.deepcopy(net, memo).eval()
     for layer in low_rank_layers(ghost).values():
-        (m, n), r = layer.shape, layer.max_rank
+        r = layer.max_rank
         layer.columns = None
-        layer.U = nn.Parameter(layer.U.new_empty(m, r))
-        layer.V = nn.Parameter(layer.V.new_empty(n, r))
+        layer.U = nn.Parameter(layer.U.new_empty(len(layer.U), r))
+        layer.V = nn.Parameter(layer.V.new_empty(len(layer.V), r))
     return merge(ghost)
 
 

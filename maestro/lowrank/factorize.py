@@ -1,41 +1,54 @@
-"""From a network of nn.Linear and nn.Conv2d to one of U V^T, the function unchanged.
+"""From a network of dense layers to one of U V^T, the function unchanged.
 
-The start is the singular value decomposition of the usual initialisation (Sec. 3.3,
-"Initialization"): W = P S Q^T gives U = P sqrt(S), V = Q sqrt(S).
+The start is the singular value decomposition of the weights, of the usual
+initialisation (Sec. 3.3, "Initialization") or of a trained network: W = P S Q^T gives
+U = P sqrt(S), V = Q sqrt(S).
 """
 
 from collections import Counter
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from .arguments import network
 from .base import LowRank
-from .choosing import choose, is_conv1d
-from .layers import LowRankConv2d, LowRankLinear
+from .choosing import choose, is_conv1d, kind_of
+from .layers import LowRankLinear, LowRankWeight
 from .replacing import replace, tagged
+from .slots import put_in, unrolled
 
 
-def factorize(model, skip=()):
-    """Replace every nn.Linear and nn.Conv2d of ``model`` by its two factors, in place.
+def factorize(model, skip=(), weights=()):
+    """Replace the linear maps of ``model`` by their two factors, in place.
 
-    The network computes the same function as before, to rounding. Transformers' Conv1D
-    (GPT-2) is taken as the linear map that it is. Hooks, attributes and buffers that a
-    layer was given stay with it, and attributes of its weight with both factors. What
-    cannot be factorised, or would lose something, stays as it is: `left_alone` lists
-    it and says why. Make the optimiser afterwards: the parameters are new ones.
+    The network computes the same function as before, to rounding. Taken are nn.Linear,
+    convolutions in one to three dimensions, transposed and grouped ones too,
+    transformers' Conv1D (GPT-2), and the weights that nn.MultiheadAttention, nn.LSTM,
+    nn.GRU, nn.RNN, their cells and mixtures of experts (classes named ...Experts) read.
+    Hooks, attributes and buffers that a layer was given stay with it, and attributes of
+    its weight with both factors. What cannot be factorised, or would lose something,
+    stays as it is: `left_alone` lists it and says why. Make the optimiser afterwards:
+    the parameters are new ones.
+
+    A trained network is a good start. Columns are in the order of singular values, so
+    `truncate` with `energy_ranks` or any ranks leaves the best approximation of each
+    weight. Then train on as usual.
 
     Args:
         model: any nn.Module, at any depth, modules used in several places included.
         skip: what to leave dense: a name, several, patterns as in ``"layer4.*"`` (the
             name of a parent stands for all that it holds), or a predicate
             ``(name, module)``.
+        weights: names of parameters, or patterns, that are taken besides: matrices
+            (m, n), or (blocks, m, n), which modules of any class multiply with.
     Returns:
         The model, or the new layer, if the model itself is one.
     Raises:
-        ValueError: an argument is of another kind, ``skip`` names nothing, nothing can
-            be factorised, a weight is not finite, or the network keeps a layer outside
-            of its modules as well, in a list for example. Nothing is changed then.
+        ValueError: an argument is of another kind, ``skip`` or ``weights`` names
+            nothing, nothing can be factorised, a weight is not finite, or the network
+            keeps a layer outside of its modules as well, in a list for example. Nothing
+            is changed then.
     """
     network("model", model)
     if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -43,20 +56,22 @@ def factorize(model, skip=()):
             "model is wrapped in DistributedDataParallel, which would go on with the "
             "old parameters: factorize first, then wrap"
         )
-    chosen, left = choose(model, skip)
-    if not chosen and not low_rank_layers(model):
+    chosen = choose(model, skip, weights)
+    if not (chosen.layers or chosen.weights or low_rank_layers(model)):
         raise ValueError(
-            f"nothing of {type(model).__name__} can be factorised: {_summary(left)}"
+            f"nothing of {type(model).__name__} can be factorised: "
+            f"{_summary(chosen.left)}"
         )
-    return replace(model, {old: _low_rank(name, old) for name, old in chosen.items()})
+    names = {where: name for name, where in _places(chosen).items()}
+    return put_in_place(model, {w: low_rank(w, name) for w, name in names.items()})
 
 
-def left_alone(model, skip=()):
+def left_alone(model, skip=(), weights=()):
     """{name: reason} of the modules with weights that `factorize` leaves as they are.
 
     Takes the same arguments; works before and after factorising.
     """
-    return choose(network("model", model), skip)[1]
+    return choose(network("model", model), skip, weights).left
 
 
 def low_rank_layers(net):
@@ -98,21 +113,63 @@ def svd_factors(W):
     return U.to(W.dtype), V.to(W.dtype)
 
 
-def _low_rank(name, layer):
-    """``layer`` (nn.Linear, nn.Conv2d or Conv1D) as a LowRank of the same function."""
-    weight, bias = layer.weight, layer.bias
-    if not weight.is_meta and not weight.isfinite().all():
-        raise ValueError(f"the weight of {name or type(layer).__name__} is not finite")
-    if isinstance(layer, nn.Conv2d):
-        new = LowRankConv2d(*svd_factors(weight.flatten(1)), bias, like=layer)
+class Place(NamedTuple):
+    """Where a map is: a layer, or a weight of several blocks that a module reads."""
+
+    module: nn.Module
+    own: str = "weight"
+    blocks: int = 0  # 0 for a layer, which is replaced as a whole
+
+    @property
+    def weight(self):
+        return getattr(self.module, self.own)
+
+
+def _places(chosen):
+    """{name of the low-rank layer: `Place`} of a `Chosen`."""
+    layers = {name: Place(module) for name, module in chosen.layers.items()}
+    return layers | {name: Place(*where) for name, where in chosen.weights.items()}
+
+
+def low_rank(place, name, factors=None):
+    """A LowRank for ``place``, of the same function, or with these factors (U, V)."""
+    module, weight = place.module, place.weight
+    if factors is None and not weight.is_meta and not weight.isfinite().all():
+        raise ValueError(f"the weight of {name or type(module).__name__} is not finite")
+    kind = kind_of(module)
+    if place.blocks:
+        U, V = factors or _stacked(unrolled(weight, place.blocks))
+        new = LowRankWeight(U, V, weight.shape, place.blocks)
+    elif kind is LowRankLinear:
+        W = weight.t() if is_conv1d(module) else weight
+        new = LowRankLinear(*(factors or svd_factors(W)), module.bias)
     else:
-        W = weight.t() if is_conv1d(layer) else weight
-        new = LowRankLinear(*svd_factors(W), bias)
+        U, V = factors or _stacked(kind.unrolled(module))
+        new = kind(U, V, module.bias, like=module)
     for factor in (new.U, new.V):
         tagged(factor, weight).requires_grad_(weight.requires_grad)
-    if bias is not None:
-        tagged(new.bias, bias).requires_grad_(bias.requires_grad)
+    if new.bias is not None:
+        tagged(new.bias, module.bias).requires_grad_(module.bias.requires_grad)
     return new
+
+
+def put_in_place(model, new):
+    """``model`` with the low-rank layer ``new[place]`` at each `Place`."""
+    layers = {place.module: layer for place, layer in new.items() if not place.blocks}
+    model = replace(model, layers)
+    read = {}
+    for place, layer in new.items():
+        if place.blocks:
+            read.setdefault(place.module, {})[place.own] = layer
+    for module, weights in read.items():
+        put_in(module, weights)
+    return model
+
+
+def _stacked(blocks):
+    """U (G m, r) and V (G n, r) of ``blocks`` (G, m, n), by `svd_factors` of each."""
+    pairs = [svd_factors(W) for W in blocks]
+    return tuple(torch.cat(factors) for factors in zip(*pairs, strict=True))
 
 
 def _summary(left):

@@ -1,22 +1,28 @@
-"""Back to plain PyTorch: two small layers, or one dense one (App. D.4)."""
+"""Back to plain PyTorch: one dense layer, or two small ones (App. D.4)."""
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
+from .arguments import called_with
+from .clock import seconds
+from .convolutions import LowRankConvTranspose
 from .factorize import low_rank_layers
-from .layers import LowRankLinear
+from .forms import DENSE, forms, smallest
+from .layers import LowRankWeight
+from .plain import plain, weight
 from .reads import weights_read
-from .replacing import replace, tagged
+from .replacing import replace
+from .slots import owners, take_out
+
+CHOICES = ("size", "time")
 
 
-def merge(net):
+def merge(net, by="size", aligned=False, example_inputs=None, **keywords):
     """Replace each low-rank layer by plain PyTorch layers, in place; returns ``net``.
 
-    One dense nn.Linear / nn.Conv2d where that has no more parameters, m n <= r (m + n)
-    ("deciding against decomposition", App. D.4); else two of them in an nn.Sequential,
-    V^T first. r is the number of columns in use, so masked columns are left out. The
-    function is the same, to rounding. Nothing of this package stays.
+    A layer becomes one dense layer or two of them in an nn.Sequential, V^T first
+    ("deciding against decomposition", App. D.4). r is the number of columns in use, so
+    masked columns are left out. The function is the same, to rounding. Nothing of this
+    package stays.
 
     A layer becomes one dense layer in any case if other code reads its ``.weight`` or
     ``.bias`` instead of calling it, because an nn.Sequential has neither. A reading is
@@ -24,63 +30,96 @@ def merge(net):
     network's classes, so that a network that was just loaded is merged safely too. Both
     can only err on the dense side, unless code hides the reading (``getattr`` with a
     computed name, a compiled extension) and the network has not run yet: where that may
-    be so, run it once before. A dense layer always works; it costs m n numbers.
+    be so, run it once before. Weights that attention and recurrent layers and experts
+    read become their parameters again. A dense layer always works.
 
     A layer of which no column is left becomes that of one column of zeros. PyTorch has
     no layer of a bias alone that convolutions and exporters take, and m + n zeros are
     the least that plain layers need; one dense layer would need m n.
 
-    All layers are made before one of them is put in place. Raises ValueError if the
-    network keeps one of them elsewhere as well, in a plain list for example.
+    All layers are made before one of them is put in place.
+
+    Args:
+        net: a factorised network.
+        by: "size" takes the form of the fewest numbers, m n or r (m + n); "time" the
+            one that is fastest here and now, for inputs as in ``example_inputs``.
+        aligned: whether linear layers and convolutions may also take the form of
+            r (m + n - r) numbers (`aligning`). It is a torch.fx.GraphModule: PyTorch
+            alone copies, saves, loads and exports it, but what looks for nn.Linear and
+            nn.Conv2d in the network finds two inside of it.
+        example_inputs, keywords: what the network is called with, as in `costs`; for
+            ``by="time"``, which runs it in eval mode.
+    Returns:
+        ``net``, or what replaces it, if ``net`` itself is a low-rank layer.
+    Raises:
+        ValueError: an argument is of another kind, or the network keeps a layer
+            elsewhere as well, in a plain list for example. Nothing is changed.
     """
     layers, read = low_rank_layers(net).values(), weights_read(net)
-    return replace(net, {layer: _plain(layer, layer in read) for layer in layers})
+    if by not in CHOICES:
+        raise ValueError(f"by={by!r}: it is one of {', '.join(CHOICES)}")
+    if not isinstance(aligned, bool):
+        raise ValueError(f"aligned={aligned!r}: it takes True or False")
+    if by == "time" and example_inputs is None and not keywords:
+        raise ValueError('by="time" needs example_inputs: what the network is run with')
+    called = [layer for layer in layers if not isinstance(layer, LowRankWeight)]
+    chosen = {layer: _smallest(layer, layer in read, aligned) for layer in called}
+    if by == "time":
+        inputs = called_with(() if example_inputs is None else example_inputs, keywords)
+        free = [layer for layer in called if layer not in read]
+        chosen |= _fastest(net, free, aligned, *inputs)
+    new = {layer: plain(layer, form) for layer, form in chosen.items()}
+    slots = {
+        module: {name: weight(module._modules[name]) for name in type(module).slots}
+        for module in owners(net)
+    }
+    net = replace(net, new)
+    for module, weights in slots.items():
+        take_out(module, weights)
+    return net
 
 
-@torch.enable_grad()  # so that requires_grad tells of a product whether it is trained
-def _plain(layer, dense):
-    (m, n), used = layer.shape, layer.in_use
-    r = max(used, 1)  # a column of zeros, where none is left
-    U, V = (F.pad(M[:, :used], (0, r - used)) for M in (layer.U, layer.V))
-    if dense or m * n <= r * (m + n):
-        return _like(layer, layer.kernel(U @ V.t()), layer.bias)
-    first = _like(layer, layer.kernel(V.t()), None)
-    if isinstance(layer, LowRankLinear):
-        return nn.Sequential(first, _like(layer, U, layer.bias))
-    with_bias = layer.bias is not None
-    second = nn.Conv2d(r, m, 1, bias=with_bias, device="meta")
-    return nn.Sequential(first, _filled(second, U[:, :, None, None], layer))
+def _smallest(layer, dense, aligned):
+    """The name of the form of the fewest numbers."""
+    return DENSE if dense else smallest(*_size(layer, aligned)).name
 
 
-def _like(layer, weight, bias):
-    """A plain layer of the kind and geometry of ``layer`` with this weight."""
-    with_bias = bias is not None
-    if isinstance(layer, LowRankLinear):
-        plain = nn.Linear(weight.shape[1], weight.shape[0], with_bias, device="meta")
-    else:
-        plain = nn.Conv2d(
-            layer.in_channels,
-            weight.shape[0],
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            bias=with_bias,
-            padding_mode=layer.padding_mode,
-            device="meta",
-        )
-    return _filled(plain, weight, layer)
+def _size(layer, aligned):
+    """(m, n, r, aligned), as `forms` takes them."""
+    fits = aligned and not isinstance(layer, LowRankConvTranspose)
+    return *layer.shape, layer.in_use, fits
 
 
-def _filled(plain, weight, layer):
-    """``plain``, made without storage and random numbers, with these for its own."""
-    plain.weight = tagged(_parameter(weight), layer.U)
-    if plain.bias is not None:
-        plain.bias = tagged(_parameter(layer.bias), layer.bias)
-    return plain
+def _fastest(net, layers, aligned, args, keywords):
+    """{layer: form} of the layers that run in ``net(*args, **keywords)``.
 
+    Each form is timed on what the layer is given there.
+    """
+    candidates = {
+        layer: {f.name: plain(layer, f.name) for f in forms(*_size(layer, aligned))}
+        for layer in layers
+    }
+    times = {layer: dict.fromkeys(forms, 0.0) for layer, forms in candidates.items()}
 
-def _parameter(tensor):
-    """A copy that is trained if ``tensor`` was, or something that it comes from."""
-    copy = tensor.detach().clone(memory_format=torch.contiguous_format)
-    return nn.Parameter(copy, requires_grad=tensor.requires_grad)
+    def time(layer, inputs, named):
+        ways = {
+            name: lambda form=form: form.eval()(*inputs, **named)
+            for name, form in candidates[layer].items()
+        }
+        for name, each in seconds(ways, layer.U.device).items():
+            times[layer][name] += each
+
+    hooks = [
+        layer.register_forward_pre_hook(time, with_kwargs=True) for layer in layers
+    ]
+    modes = {module: module.training for module in net.modules()}
+    try:
+        with torch.no_grad():
+            net.eval()(*args, **keywords)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    ran = {layer: each for layer, each in times.items() if any(each.values())}
+    return {layer: min(each, key=each.get) for layer, each in ran.items()}

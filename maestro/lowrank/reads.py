@@ -14,11 +14,13 @@ from types import FunctionType
 from torch import nn
 
 from .base import LowRank
+from .slots import owned
 
 
 def weights_read(net):
     """The low-rank layers of ``net`` whose weight or bias other code reads: a set."""
     found = {m for m in net.modules() if isinstance(m, LowRank) and m.weight_was_read}
+    found |= owned(net)
     names_in = {kind: _names_read(kind) for kind in {type(m) for m in net.modules()}}
     for parent in net.modules():
         names = names_in[type(parent)]

@@ -15,7 +15,7 @@ DENSE = {
     "transposed",
     "_reversed_padding_repeated_twice",
 }
-LOW_RANK = {"U", "V", "columns", "weight_was_read", "rank_guard", "_pad"}
+LOW_RANK = {"U", "V", "columns", "blocks", "weight_was_read", "rank_guard", "_pad"}
 
 
 def replace(net, new):

@@ -9,6 +9,7 @@ objects, so that whoever trains them goes on.
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -81,6 +82,42 @@ def truncate(net, ranks, optimizer=None):
             cut_state(one, had)
         settle(layers.values())
     return {name: layer.rank for name, layer in layers.items()}
+
+
+def energy_ranks(net, share):
+    """The ranks at which each layer keeps ``share`` of its energy, for `truncate`.
+
+    The energy is ||W||^2, the sum of squared singular values, and the least r is taken
+    with ||W - U_{:r} V_{:r}^T||^2 <= (1 - share) ||W||^2. It holds for columns in any
+    state: right after `factorize`, where they are in the order of singular values, r is
+    the smallest possible; after LoD they are almost so.
+
+    Args:
+        net: a factorised network.
+        share: from 0 to 1.
+    Returns:
+        {name: r} of all low-rank layers.
+    Raises:
+        ValueError: share is no number from 0 to 1; nothing is low-rank.
+    """
+    if number("share", share) > 1:
+        raise ValueError(f"share={share!r}: it takes a number from 0 to 1")
+    return {name: _energy_rank(layer, share) for name, layer in _layers(net).items()}
+
+
+@torch.no_grad()
+def _energy_rank(layer, share):
+    """The least r whose columns leave at most 1 - ``share`` of the energy behind."""
+    stacked = [M.double().unflatten(0, (layer.blocks, -1)) for M in (layer.U, layer.V)]
+    gram_u, gram_v = (M.mT @ M for M in stacked)
+    products = (gram_u * gram_v).sum(0)  # of columns i and j of W
+    # the energy of columns b.. is the sum of the square that they make
+    tails = products.flip(0, 1).cumsum(0).cumsum(1).diagonal().flip(0)
+    allowed = (1 - share) * tails[:1]
+    # what is no more than the rounding of the sums counts as nothing
+    allowed = allowed + torch.finfo(torch.double).eps * len(tails) * tails[:1]
+    enough = (tails <= allowed).nonzero()
+    return int(enough[0]) if len(enough) else layer.rank
 
 
 def _layers(net):
