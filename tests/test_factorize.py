@@ -313,7 +313,7 @@ def test_attention_is_taken_whole():
     net = unchanged(Block(), torch.randn(5, 2, 8))
     assert maestro.ranks(net) == {
         "attention.out_proj": 8,
-        "attention.in_proj_weight": 8,
+        "attention.in_proj_weight_factors": 8,
         "out": 8,
     }
     assert maestro.left_alone(net) == {}
@@ -326,7 +326,12 @@ def test_the_fast_path_of_transformer_encoders(padded):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     dense = nn.TransformerEncoder(layer, 2).eval()
     net = maestro.factorize(copy.deepcopy(dense))
-    parts = ["linear1", "linear2", "self_attn.in_proj_weight", "self_attn.out_proj"]
+    parts = [
+        "linear1",
+        "linear2",
+        "self_attn.in_proj_weight_factors",
+        "self_attn.out_proj",
+    ]
     assert sorted(maestro.ranks(net)) == [
         f"layers.{i}.{part}" for i in (0, 1) for part in parts
     ]
@@ -368,7 +373,11 @@ def test_a_model_that_holds_an_lstm():
             return self.head(self.lstm(self.embed(tokens))[0])
 
     net = unchanged(Tagger(), torch.randint(9, (2, 7)))
-    assert set(maestro.ranks(net)) == {"head", "lstm.weight_ih_l0", "lstm.weight_hh_l0"}
+    assert set(maestro.ranks(net)) == {
+        "head",
+        "lstm.weight_ih_l0_factors",
+        "lstm.weight_hh_l0_factors",
+    }
     assert set(maestro.left_alone(net)) == {"embed"}
     net(torch.randint(9, (2, 7))).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
@@ -408,7 +417,14 @@ def test_torchvision_vit_b_16():
     net = maestro.factorize(copy.deepcopy(dense))
     names = {name.rpartition(".")[2] for name in maestro.ranks(net)}
     assert len(maestro.ranks(net)) == 50
-    assert names == {"0", "3", "conv_proj", "head", "out_proj", "in_proj_weight"}
+    assert names == {
+        "0",
+        "3",
+        "conv_proj",
+        "head",
+        "out_proj",
+        "in_proj_weight_factors",
+    }
     # class token and positions
     assert set(maestro.left_alone(net)) == {"", "encoder"}
     x = torch.randn(1, 3, 224, 224)

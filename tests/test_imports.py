@@ -141,6 +141,7 @@ def test_the_imports_are_seen():
         "lowrank.merging",
         "lowrank.products",
         "lowrank.reads",
+        "lowrank.slots",
     }
     assert {"lowrank", "config"} <= imports("methods.maestro")[0]
     assert {"lowrank.counting", "lowrank"} <= imports("__init__")[0]

@@ -2,8 +2,8 @@
 
 In a state_dict a layer ``fc`` that was factorised has ``fc.U`` and ``fc.V``; merged to
 two maps ``fc.0.weight`` and ``fc.1.weight``; aligned ``fc.first.weight``,
-``fc.second.weight`` and ``fc.order``. A weight that a module reads, ``lstm.weight_hh``,
-has ``lstm.weight_hh.U``. So shapes, and with them ranks, are read off the tensors.
+``fc.second.weight`` and ``fc.order``. A weight ``w`` that a module reads has
+``w_factors.U``. So shapes, and with them ranks, are read off the tensors.
 """
 
 import torch
@@ -13,7 +13,7 @@ from ..lowrank.choosing import is_conv1d, kind_of
 from ..lowrank.factorize import Place, low_rank, put_in_place
 from ..lowrank.forms import ALIGNED, DENSE, TWO_MAPS
 from ..lowrank.plain import plain
-from ..lowrank.slots import unrolled, weights_read_by
+from ..lowrank.slots import SUFFIX, unrolled, weights_read_by
 
 FACTORS = "factors"
 
@@ -50,7 +50,7 @@ def _places(net, tensors, kinds, source):
         if kind_of(module) and _form(name, module, tensors, kinds):
             found[name] = Place(module)
         for own, weight in module._parameters.items():
-            full = f"{name}.{own}".lstrip(".")
+            full = f"{name}.{own}{SUFFIX}".lstrip(".")
             if weight is not None and f"{full}.U" in tensors:
                 blocks = len(weight) if weight.ndim == 3 else 1
                 blocks = weights_read_by(module).get(own, blocks)
@@ -146,7 +146,7 @@ def _state(net, new):
             if (module, own) in read:
                 del state[at + own]
                 for key, value in read[module, own].state_dict().items():
-                    state[f"{at}{own}.{key}"] = value
+                    state[f"{at}{own}{SUFFIX}.{key}"] = value
         if module in layers:
             for own in module._parameters:
                 state.pop(at + own, None)

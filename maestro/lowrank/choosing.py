@@ -18,7 +18,7 @@ from .convolutions import (
 )
 from .layers import LowRankLinear
 from .replacing import LOW_RANK, of_user
-from .slots import Slots, weights_read_by
+from .slots import SUFFIX, Slots, weights_read_by
 
 LAYERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 NOT_LINEAR = {
@@ -66,7 +66,8 @@ def choose(model, skip=(), weights=()):
             chosen.left[name] = reason
         elif read:
             for own, blocks in read.items():
-                chosen.weights[f"{name}.{own}".lstrip(".")] = module, own, blocks
+                full = f"{name}.{own}{SUFFIX}".lstrip(".")
+                chosen.weights[full] = module, own, blocks
         else:
             chosen.layers[name] = module
     return chosen

@@ -27,6 +27,7 @@ from .layers import LowRankWeight
 from .merging import merge
 from .products import COMPUTED, ProductCounter, tensors
 from .reads import weights_read
+from .slots import SUFFIX
 
 
 class Footprint(NamedTuple):
@@ -163,7 +164,9 @@ def costs(net, example_inputs=(), **keywords):
 
 def _weight_name(name, layer):
     """What the layer's weight is called in a network where it is dense."""
-    return name if isinstance(layer, LowRankWeight) else f"{name}.weight".lstrip(".")
+    if isinstance(layer, LowRankWeight):
+        return name.removesuffix(SUFFIX)
+    return f"{name}.weight".lstrip(".")
 
 
 def _shape_of_float(x):

@@ -11,7 +11,7 @@ from .layers import LowRankWeight
 from .plain import plain, weight
 from .reads import weights_read
 from .replacing import replace
-from .slots import owners, take_out
+from .slots import slots, take_out
 
 CHOICES = ("size", "time")
 
@@ -69,12 +69,12 @@ def merge(net, by="size", aligned=False, example_inputs=None, **keywords):
         free = [layer for layer in called if layer not in read]
         chosen |= _fastest(net, free, aligned, *inputs)
     new = {layer: plain(layer, form) for layer, form in chosen.items()}
-    slots = {
-        module: {name: weight(module._modules[name]) for name in type(module).slots}
-        for module in owners(net)
+    read = {
+        module: {name: weight(layer) for name, layer in its.items()}
+        for module, its in slots(net).items()
     }
     net = replace(net, new)
-    for module, weights in slots.items():
+    for module, weights in read.items():
         take_out(module, weights)
     return net
 

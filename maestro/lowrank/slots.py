@@ -2,9 +2,9 @@
 
 nn.MultiheadAttention keeps its three projections in one parameter, nn.LSTM and nn.GRU
 hand theirs to one kernel, the experts of a mixture are a stack of matrices. Such a
-module stays what it is. In the place of the parameter it gets a `LowRankWeight`, a
-child of the parameter's name, and its class a property of that name, which computes
-U V^T. Whatever reads the weight, PyTorch's fast paths included, reads the product.
+module stays what it is. For the parameter ``w`` it gets a child ``w_factors``, a
+`LowRankWeight`, and its class a property ``w``, which computes U V^T. Whatever reads
+the weight, PyTorch's fast paths included, reads the product.
 """
 
 from functools import cache
@@ -13,6 +13,8 @@ from torch import nn
 
 from .layers import LowRankWeight
 from .watching import note_replaced
+
+SUFFIX = "_factors"
 
 
 class Slots:
@@ -81,7 +83,7 @@ def put_in(module, layers):
     note_replaced(module._parameters[name] for name in layers)
     for name, layer in layers.items():
         del module._parameters[name]
-        module._modules[name] = layer.train(module.training)
+        module._modules[name + SUFFIX] = layer.train(module.training)
     vars(module).pop("_flat_weights", None)
     base = getattr(type(module), "dense_kind", type(module))
     module.__class__ = _kind(base, (*held, *layers))
@@ -89,10 +91,10 @@ def put_in(module, layers):
 
 def take_out(module, weights):
     """Put the parameters ``weights`` {name: nn.Parameter}, of all slots, back."""
-    note_replaced(p for name in weights for p in module._modules[name].parameters())
+    layers = [module._modules.pop(name + SUFFIX) for name in weights]
+    note_replaced(p for layer in layers for p in layer.parameters())
     module.__class__ = type(module).dense_kind
     for name, weight in weights.items():
-        del module._modules[name]
         module.register_parameter(name, weight)
     if isinstance(module, nn.RNNBase):
         module._init_flat_weights()
@@ -121,13 +123,17 @@ def _reader(name):
 
 
 def _product(module, name):
-    layer = module._modules[name]
+    layer = module._modules[name + SUFFIX]
     return layer.kernel(layer.matrix())
 
 
-def owners(net):
-    """The modules of ``net`` that have slots."""
-    return [module for module in net.modules() if isinstance(module, Slots)]
+def slots(net):
+    """{module: {parameter's name: LowRankWeight}} of the modules that have slots."""
+    return {
+        module: {name: module._modules[name + SUFFIX] for name in type(module).slots}
+        for module in net.modules()
+        if isinstance(module, Slots)
+    }
 
 
 def owned(net):
