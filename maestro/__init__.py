@@ -13,6 +13,9 @@ maestro.merge(net)                                 # plain PyTorch again
 
 from .deploy.export import export
 from .deploy.files import load, manifest, save
+from .deploy.fitting import fit_budget
+from .deploy.search import greedy
+from .deploy.whitening import order_by_data
 from .lowrank import (
     MODES,
     LowRankConv,
@@ -49,7 +52,9 @@ __all__ = [
     "energy_ranks",
     "export",
     "factorize",
+    "fit_budget",
     "footprint",
+    "greedy",
     "hierarchical_group_lasso",
     "importance",
     "left_alone",
@@ -57,6 +62,7 @@ __all__ = [
     "low_rank_layers",
     "manifest",
     "merge",
+    "order_by_data",
     "ranks",
     "recalibrate",
     "sample",

@@ -7,6 +7,7 @@ is a new file here and rows in campaign/baselines.py.
 import inspect
 from dataclasses import replace
 
+from .budgeted import Budgeted
 from .cuttlefish import Cuttlefish
 from .dense import Dense
 from .dlrt import DLRT
@@ -28,6 +29,7 @@ __all__ = [
     "METHODS",
     "SVD",
     "XNOR",
+    "Budgeted",
     "Change",
     "Cuttlefish",
     "Dense",
@@ -52,6 +54,7 @@ METHODS = {
     "masked": Masked,
     "proximal": Proximal,
     "scaled": Scaled,
+    "budgeted": Budgeted,
     "pufferfish": Pufferfish,
     "cuttlefish": Cuttlefish,
     "spectral": Spectral,

@@ -1,0 +1,169 @@
+"""Budgets in the user's units: parameters, MACs, megabytes, milliseconds.
+
+All of them are of the network as `maestro.merge` stores it. A budget is a number, or
+text as in "0.5x": that share of the dense network's.
+"""
+
+import copy
+import math
+import re
+from numbers import Real
+
+from ..lowrank import low_rank_layers, merge, truncate
+from ..lowrank.counting import Footprint, costs
+from ..lowrank.ladders import Prices
+from .latency import milliseconds
+
+UNITS = ("params", "macs", "mb", "ms")
+WORDS = {"params": "parameters", "macs": "MACs", "mb": "MB", "ms": "ms"}
+MEGA = 1e6  # bytes of a megabyte
+
+
+class Budget:
+    """What a network may cost at most; every unit that is given must be met.
+
+    Args:
+        net: a factorised network.
+        example_inputs: what one example's forward pass is called with; it is timed with
+            them, too.
+        params, macs, mb, ms: the limits, numbers or text as in "0.5x"; None for no
+            limit. mb: the weights and buffers, in millions of bytes.
+
+    Raises:
+        ValueError: before anything is done. A budget is no positive number; none is
+            given; the smallest network is above one (the message names the smallest).
+    """
+
+    def __init__(self, net, example_inputs, **limits):
+        self.net, self.example_inputs = net, example_inputs
+        self.now = {name: layer.in_use for name, layer in layers_of(net).items()}
+        self.costs = costs(net, example_inputs)
+        self.prices = Prices(self.costs, self.now)
+        self.dense = dense_footprint(self.costs)
+        self._clock = {}
+        given = {unit: v for unit, v in limits.items() if v is not None}
+        unknown = given.keys() - set(UNITS)
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: a budget is in {', '.join(UNITS)}")
+        self.limits = {unit: self._limit(unit, v) for unit, v in given.items()}
+        self._refuse_impossible()
+
+    def _limit(self, unit, value):
+        """The limit that ``value`` stands for, a number."""
+        text = isinstance(value, str)
+        share = re.fullmatch(r"([0-9]*\.?[0-9]+)x", value) if text else None
+        number = float(share[1]) if share else value
+        real = isinstance(number, Real) and not isinstance(number, bool)
+        if not real or not 0 < number < math.inf:
+            raise ValueError(
+                f"{unit}={value!r}: it takes a number > 0, or a share of the dense "
+                'network\'s as in "0.5x"'
+            )
+        return number * self._dense(unit) if share else float(number)
+
+    def _dense(self, unit):
+        if unit == "ms":
+            return self._milliseconds_dense()
+        return self._of(self.dense, unit)
+
+    def _of(self, footprint, unit):
+        if unit != "mb":
+            return getattr(footprint, unit)
+        return (footprint.params - self.dense.params) * self._item / MEGA + self._mb
+
+    def params_within(self, mb):
+        """How many parameters ``mb`` megabytes hold."""
+        return self.dense.params + (mb - self._mb) * MEGA / self._item
+
+    @property
+    def _item(self):
+        """Bytes of a number of the factors."""
+        return next(iter(layers_of(self.net).values())).U.element_size()
+
+    @property
+    def _mb(self):
+        """Megabytes of the dense network: what is fixed, and what is low-rank here."""
+        factors = {id(p) for m in layers_of(self.net).values() for p in (m.U, m.V)}
+        fixed = [p for p in self.net.parameters() if id(p) not in factors]
+        guards = {id(m.rank_guard) for m in layers_of(self.net).values()}
+        fixed += [b for b in self.net.buffers() if id(b) not in guards]
+        maps = sum(m * n for m, n, _ in self.costs.maps.values())
+        of_fixed = sum(t.numel() * t.element_size() for t in fixed)
+        return (of_fixed + maps * self._item) / MEGA
+
+    def _milliseconds_dense(self):
+        net = copy.deepcopy(self.net)
+        for layer in layers_of(net).values():
+            m, n = layer.shape
+            r = layer.max_rank
+            layer.columns = None
+            layer.set_factors(layer.U.new_ones(m, r), layer.V.new_ones(n, r))
+        return milliseconds(merge(net), self.example_inputs).median
+
+    def cost(self, ranks, unit):
+        """What the merged network at ``ranks`` takes of ``unit``."""
+        if unit != "ms":
+            return self._of(self.prices.footprint(ranks), unit)
+        key = tuple(sorted(ranks.items()))
+        if key not in self._clock:
+            net = merge_at(self.net, ranks)
+            self._clock[key] = milliseconds(net, self.example_inputs).median
+        return self._clock[key]
+
+    def met(self, ranks):
+        """Whether every limit holds at ``ranks``; the clock is asked last."""
+        units = sorted(self.limits, key=lambda unit: unit == "ms")
+        return all(self.cost(ranks, unit) <= self.limits[unit] for unit in units)
+
+    def filled(self, ranks, name, highest):
+        """``ranks`` with the largest rank <= ``highest`` of layer ``name`` that fits.
+
+        So a search that cuts groups of columns ends within one rank of the budget.
+        """
+        if "ms" in self.limits:  # which no single column changes
+            return ranks
+        for rank in range(highest, ranks[name], -1):
+            more = ranks | {name: rank}
+            if self.met(more):
+                return more
+        return ranks
+
+    def _refuse_impossible(self):
+        least = {name: min(1, r) for name, r in self.now.items()}
+        for unit, limit in self.limits.items():
+            smallest = self.cost(least, unit)
+            if smallest > limit:
+                raise ValueError(
+                    f"{unit}={limit:,.6g} cannot be met: with one column in each layer "
+                    f"this network takes {smallest:,.6g} {WORDS[unit]}, the smallest "
+                    "possible"
+                )
+
+
+def layers_of(net):
+    """The low-rank layers of ``net``; ValueError if there are none."""
+    layers = low_rank_layers(net)
+    if not layers:
+        raise ValueError(
+            f"{type(net).__name__} has no low-rank layers to cut: factorize it first"
+        )
+    return layers
+
+
+def dense_footprint(counted):
+    """`Footprint` of the network with every low-rank layer as one dense matrix."""
+    weights = [(m * n, m * n * positions) for m, n, positions in counted.maps.values()]
+    return Footprint(
+        *(f + sum(w) for f, *w in zip(counted.fixed, *weights, strict=True))
+    )
+
+
+def merge_at(net, ranks):
+    """A merged copy of ``net`` at ``ranks``; ``net`` stays as it is."""
+    small = copy.deepcopy(net)
+    for name, layer in low_rank_layers(small).items():
+        if layer.in_use < layer.rank:  # a lasting cut that was not committed
+            truncate(small, {name: layer.in_use})
+        layer.columns = None
+    truncate(small, ranks)
+    return merge(small.eval())

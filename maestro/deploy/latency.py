@@ -1,0 +1,90 @@
+"""Time, not a proxy of it: milliseconds of a network's forward pass on this device."""
+
+import time
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+
+class Milliseconds(NamedTuple):
+    """Median and quartiles of the time of one call."""
+
+    median: float
+    low: float
+    high: float
+
+
+def milliseconds(net, example_inputs, batch=None, seconds=0.3, threads=None):
+    """The time of one forward pass of ``net`` in evaluation mode.
+
+    Args:
+        net: any module, or a function of the inputs.
+        example_inputs: a tensor, a tuple of inputs, or a dict of inputs by name.
+        batch: how many copies of each example to run together; None leaves the inputs
+            as they are.
+        seconds: how long to measure, at least ten calls.
+        threads: of the CPU; None for as many as there are now.
+
+    Returns:
+        Milliseconds.
+    """
+    inputs = repeated(example_inputs, batch) if batch else example_inputs
+    training = getattr(net, "training", False)
+    if training:
+        net.eval()
+    try:
+        with torch.inference_mode(), _threads(threads):
+            return timed(lambda: called(net, inputs), seconds, _on_gpu(inputs))
+    finally:
+        if training:
+            net.train()
+
+
+def timed(function, seconds=0.3, on_gpu=False):
+    """`Milliseconds` of ``function()``, after calls that warm it up."""
+    for _ in range(3):
+        function()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 10:
+        if on_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    low, median, high = torch.tensor(times).quantile(torch.tensor([0.25, 0.5, 0.75]))
+    return Milliseconds(median.item(), low.item(), high.item())
+
+
+def called(net, inputs):
+    """``net`` called with ``inputs``, as `maestro.costs` takes them."""
+    if isinstance(inputs, dict):
+        return net(**inputs)
+    return net(*inputs) if isinstance(inputs, tuple | list) else net(inputs)
+
+
+def repeated(inputs, batch):
+    """``inputs`` with the first example of each tensor ``batch`` times."""
+
+    def copies(x):
+        return x[:1].expand(batch, *x.shape[1:]).contiguous() if x.ndim else x
+
+    return tree_map_only(torch.Tensor, copies, inputs)
+
+
+@contextmanager
+def _threads(count):
+    """Within it PyTorch computes on ``count`` threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _on_gpu(inputs):
+    return any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_leaves(inputs))

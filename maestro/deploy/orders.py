@@ -1,0 +1,124 @@
+"""Searches that do not look again: thresholds, fixed scores, dynamic programming.
+
+The greedy search measures the network anew after every cut. These decide from what is
+known of each layer alone, so that one set of scores gives a network for every budget: a
+global order of the ranks of all layers, which the paper leaves to future work (App. A).
+"""
+
+import math
+
+from ..lowrank.ladders import importances, knapsack, order
+from .running import judge_of, runs_of
+
+ONE = 1e-9  # the share of a ladder of single columns
+SCORES = ("importance", "share of importance", "loss alone")
+
+
+def threshold_sweep(net, count=50):
+    """Networks cut at thresholds over all importances: [(eps_ps, {name: rank}), ...].
+
+    The thresholds are evenly spaced on a logarithmic axis, from below the smallest
+    importance to the largest at which every layer keeps a column (Sec. 3.4). Of
+    thresholds that cut alike, the smallest is listed.
+    """
+    values = importances(net)
+    cuts = [v for some in values.values() for v in some[:-1] if v > 0]
+    low, high = min(cuts), min(some[0] for some in values.values() if len(some) > 1)
+    if not low < high:
+        return [(0.0, {name: len(some) - 1 for name, some in values.items()})]
+    step = (math.log(high) - math.log(low)) / (count - 1)
+    sweep = []
+    for place in range(count):
+        # below the smallest and the largest, so that rounding decides nothing
+        eps = math.exp(math.log(low) + place * step) * (1 - 1e-9)
+        ranks = {name: sum(v > eps for v in some) for name, some in values.items()}
+        if not sweep or ranks != sweep[-1][1]:
+            sweep.append((eps, ranks))
+    return sweep
+
+
+def losses_alone(net, data, ladders):
+    """{name: {rank: rise of the loss}} when one layer alone is cut to that rank.
+
+    Args:
+        net: a trained, factorised network.
+        data: as for `greedy`.
+        ladders: {name: falling ranks}, the first the layer's own.
+    """
+    with runs_of(net, judge_of(data)) as runs:
+        whole = {name: ladder[0] for name, ladder in ladders.items()}
+        loss, _ = runs.base(whole)
+        return {
+            name: {ladder[0]: 0.0}
+            | {
+                rank: runs.other(whole | {name: rank}, changed=name)[0] - loss
+                for rank in ladder[1:]
+            }
+            for name, ladder in ladders.items()
+        }
+
+
+def harms(net, scores, data=None, ladders=None):
+    """{name: harm at each rank} by fixed ``scores``, one of SCORES.
+
+    "importance" is that of the columns cut off, as Algorithm 1 compares with eps_ps;
+    "share of importance" divides it by the layer's whole; "loss alone" is
+    `losses_alone` and needs ``data`` and ``ladders``.
+    """
+    if scores not in SCORES:
+        raise ValueError(f"scores={scores!r}: it is one of {', '.join(SCORES)}")
+    if scores == "loss alone":
+        return losses_alone(net, data, ladders)
+    values = importances(net)
+    if scores == "share of importance":
+        values = {
+            name: [v / (some[0] or 1) for v in some] for name, some in values.items()
+        }
+    return values
+
+
+def ordered(budget, harm, ladders, unit="params"):
+    """The first ranks in the global `order` that meet ``budget``.
+
+    Args:
+        budget: a `Budget`.
+        harm, ladders, unit: as for `order`.
+
+    Returns:
+        {name: rank}, within one column of the budget.
+    """
+    path = order(budget.prices, ladders, harm, unit)
+    place = next(i for i, ranks in enumerate(path) if budget.met(ranks))
+    ranks = path[place]
+    if place == 0:
+        return ranks
+    [name] = [n for n in ranks if ranks[n] != path[place - 1][n]]
+    return budget.filled(ranks, name, path[place - 1][name] - 1)
+
+
+def planned(budget, harm, ladders):
+    """The ranks of the least summed ``harm`` within a ``budget`` of one unit.
+
+    Args:
+        budget: a `Budget` in params, macs or mb.
+        harm, ladders: as for `knapsack`.
+
+    Returns:
+        {name: rank}.
+
+    Raises:
+        ValueError: the budget is of several units, or in milliseconds.
+    """
+    if len(budget.limits) != 1 or "ms" in budget.limits:
+        raise ValueError(
+            "dynamic programming takes one budget, in params, macs or mb; this is in "
+            f"{', '.join(budget.limits) or 'none'}"
+        )
+    [(unit, limit)] = budget.limits.items()
+    if unit == "mb":
+        unit, limit = "params", budget.params_within(limit)
+    ranks = knapsack(budget.prices, ladders, harm, limit, unit)
+    for name, ladder in ladders.items():
+        above = [rank for rank in ladder if rank > ranks[name]]
+        ranks = budget.filled(ranks, name, min(above, default=1) - 1)
+    return ranks

@@ -1,0 +1,122 @@
+"""Maestro that ends at a wanted size: the lasso is steered, the cut is exact. Ours.
+
+The paper leaves the size to lambda_gl: "there is no guarantee about the final
+footprint" (App. A). Here the size has a course to follow, which falls evenly on a
+logarithmic axis to the wanted size. After each epoch lambda_gl is multiplied by more
+than 1 while the network is above its course, and by less while it is below. Shrinking
+stops at the wanted size. What is still above it when the course ends is cut, the
+columns first that hold the least share of their layer's importance. The rest of the
+training is without a lasso, so that the columns that stay recover from it.
+"""
+
+import math
+
+from ..config import number
+from ..lowrank import importance, low_rank_layers, ranks, truncate
+from ..lowrank.counting import costs
+from ..lowrank.ladders import Prices, importances, order
+from .maestro import Maestro
+from .method import Change
+
+UNITS = ("params", "macs")
+FASTEST = 2.0  # by how much lambda_gl changes in an epoch at most
+COLUMNS = 1e-9  # the share of a ladder of single columns
+
+
+class Budgeted(Maestro):
+    """Algorithm 1 with a size in place of lambda_gl; other options as `Maestro`.
+
+    Args:
+        target: the wanted size as a share of the dense network's, in (0, 1].
+        unit: of the size, "params" or "macs".
+        start: lambda_gl in the first epoch.
+        settled: the share of all epochs after which the wanted size is reached.
+        eps_ps, sampler, skip: as for `Maestro`.
+    """
+
+    def __init__(
+        self,
+        target=0.5,
+        unit="params",
+        start=1e-4,
+        settled=0.7,
+        eps_ps=1e-5,
+        sampler="pair",
+        skip=(),
+    ):
+        super().__init__(0.0, eps_ps, sampler, skip)
+        for name, value in (("target", target), ("settled", settled)):
+            if not 0 < number(name, value) <= 1:
+                raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
+        if unit not in UNITS:
+            raise ValueError(f"unit={unit!r}: it is one of {', '.join(UNITS)}")
+        if number("start", start) == 0:
+            raise ValueError("start=0: it takes a number > 0, which can be multiplied")
+        self.target, self.unit, self.settled = float(target), unit, float(settled)
+        self.lambda_gl, self.epoch = float(start), 0
+
+    def phases(self, recipe):
+        self.settles_at = max(1, round(self.settled * recipe.epochs))
+        return super().phases(recipe)
+
+    def prepare(self, model, example_inputs, generator):
+        dense = getattr(costs(model, example_inputs).footprint({}), self.unit)
+        self.limit = self.target * dense
+        model = super().prepare(model, example_inputs, generator)
+        self.begun = self._held(model)
+        smallest = getattr(Prices(self.costs, ranks(model)).smallest(), self.unit)
+        if smallest > self.limit:
+            raise ValueError(
+                f"target={self.target:g}: with one column in each layer the network "
+                f"has {smallest / dense:.4f} of the dense network's {self.unit}"
+            )
+        return model
+
+    def after_epoch(self, model, optimizer):
+        self.epoch += 1
+        if not self.lambda_gl:
+            return Change.NOTHING
+        prices = Prices(self.costs, ranks(model))
+        above = {
+            name: int((importance(layer) > self.eps_ps).sum())
+            for name, layer in low_rank_layers(model).items()
+        }
+        size = getattr(prices.footprint(above), self.unit)
+        if size <= self.limit or self.epoch >= self.settles_at:
+            truncate(model, self._fitting(model, prices), optimizer)
+            self.lambda_gl = 0.0
+        else:
+            truncate(model, above, optimizer)
+            self._steer(model)
+        return Change.RECAPTURE  # a recorded step has this epoch's lambda_gl
+
+    def _steer(self, model):
+        """Multiply lambda_gl by how far the size is above its course."""
+        end = math.log(self.limit / self.begun) / self.settles_at
+        course = self.begun * math.exp(end * self.epoch)
+        factor = self._held(model) / course
+        self.lambda_gl *= min(max(factor, 1 / FASTEST), FASTEST)
+
+    def _held(self, model):
+        """The size with two factors in every layer: unlike the merged size it falls
+        with every column, and tells early where the training is going."""
+        return getattr(self.costs.footprint(ranks(model)), self.unit)
+
+    def _fitting(self, model, prices):
+        """The ranks within the limit that lose the least share of importance."""
+        shares = {
+            name: [v / (values[0] or 1) for v in values]
+            for name, values in importances(model).items()
+        }
+        path = order(prices, prices.ladders(COLUMNS), shares, self.unit)
+        sizes = (getattr(prices.footprint(some), self.unit) for some in path)
+        within = (r for r, size in zip(path, sizes, strict=True) if size <= self.limit)
+        return next(within)
+
+    def state_dict(self):
+        steering = {"lambda_gl": self.lambda_gl, "epoch": self.epoch}
+        return steering | {"sampler": super().state_dict()}
+
+    def load_state_dict(self, state):
+        self.lambda_gl, self.epoch = state["lambda_gl"], state["epoch"]
+        super().load_state_dict(state["sampler"])
