@@ -92,13 +92,7 @@ class Budget:
         return (of_fixed + maps * self._item) / MEGA
 
     def _milliseconds_dense(self):
-        net = copy.deepcopy(self.net)
-        for layer in layers_of(net).values():
-            m, n = layer.shape
-            r = layer.max_rank
-            layer.columns = None
-            layer.set_factors(layer.U.new_ones(m, r), layer.V.new_ones(n, r))
-        return milliseconds(merge(net), self.example_inputs).median
+        return milliseconds(merge(dense_twin(self.net)), self.example_inputs).median
 
     def cost(self, ranks, unit):
         """What the merged network at ``ranks`` takes of ``unit``."""
@@ -156,6 +150,19 @@ def dense_footprint(counted):
     return Footprint(
         *(f + sum(w) for f, *w in zip(counted.fixed, *weights, strict=True))
     )
+
+
+def dense_twin(net):
+    """A copy of ``net`` whose layers have all ranks there are; `merge` makes it dense.
+
+    Its numbers are made up, for what does not depend on them, as time.
+    """
+    net = copy.deepcopy(net)
+    for layer in low_rank_layers(net).values():
+        r = layer.max_rank
+        layer.columns = None
+        layer.set_factors(*(f.new_ones(len(f), r) for f in (layer.U, layer.V)))
+    return net
 
 
 def merge_at(net, ranks):

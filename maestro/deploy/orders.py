@@ -17,21 +17,22 @@ SCORES = ("importance", "share of importance", "loss alone")
 def threshold_sweep(net, count=50):
     """Networks cut at thresholds over all importances: [(eps_ps, {name: rank}), ...].
 
-    The thresholds are evenly spaced on a logarithmic axis, from below the smallest
-    importance to the largest at which every layer keeps a column (Sec. 3.4). Of
-    thresholds that cut alike, the smallest is listed.
+    The thresholds are evenly spaced on a logarithmic axis over all importances
+    (Sec. 3.4). Every layer keeps a column. Of thresholds that cut alike, the smallest
+    is listed.
     """
     values = importances(net)
     cuts = [v for some in values.values() for v in some[:-1] if v > 0]
-    low, high = min(cuts), min(some[0] for some in values.values() if len(some) > 1)
-    if not low < high:
-        return [(0.0, {name: len(some) - 1 for name, some in values.items()})]
+    low, high = min(cuts, default=1.0), max(cuts, default=1.0)
     step = (math.log(high) - math.log(low)) / (count - 1)
     sweep = []
     for place in range(count):
-        # below the smallest and the largest, so that rounding decides nothing
+        # a little less, so that rounding does not decide on the smallest
         eps = math.exp(math.log(low) + place * step) * (1 - 1e-9)
-        ranks = {name: sum(v > eps for v in some) for name, some in values.items()}
+        ranks = {
+            name: max(sum(v > eps for v in some), min(1, len(some) - 1))
+            for name, some in values.items()
+        }
         if not sweep or ranks != sweep[-1][1]:
             sweep.append((eps, ranks))
     return sweep
@@ -87,7 +88,14 @@ def ordered(budget, harm, ladders, unit="params"):
     Returns:
         {name: rank}, within one column of the budget.
     """
-    path = order(budget.prices, ladders, harm, unit)
+    return first_within(budget, order(budget.prices, ladders, harm, unit))
+
+
+def first_within(budget, path):
+    """The first ranks on ``path`` within ``budget``, part of the last group put back.
+
+    path: [{name: rank}, ...]; from each to the next, one layer loses columns.
+    """
     place = next(i for i, ranks in enumerate(path) if budget.met(ranks))
     ranks = path[place]
     if place == 0:
