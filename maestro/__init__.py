@@ -14,6 +14,7 @@ maestro.merge(net)                                 # plain PyTorch again
 from .deploy.export import export
 from .deploy.files import load, manifest, save
 from .deploy.fitting import fit_budget
+from .deploy.report import advise, report
 from .deploy.search import greedy
 from .deploy.whitening import order_by_data
 from .lowrank import (
@@ -48,6 +49,7 @@ __all__ = [
     "LowRankLinear",
     "LowRankWeight",
     "RankSampler",
+    "advise",
     "costs",
     "energy_ranks",
     "export",
@@ -65,6 +67,7 @@ __all__ = [
     "order_by_data",
     "ranks",
     "recalibrate",
+    "report",
     "sample",
     "save",
     "shrink",

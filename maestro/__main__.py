@@ -7,12 +7,15 @@ import sys
 from .publish import parameters
 from .training.distributed import is_main, joined
 
+# {option of deploy: what it limits}
+BUDGETS = {"params": "parameters", "macs": "MACs", "mb": "megabytes", "ms": "ms"}
+
 
 def main(argv=None):
     """Run one command; errors of use are one line on stderr and exit status 2."""
     parser = Parser(prog="python -m maestro", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_run, _campaign, _records, _data, _book, _notebooks, _doctor):
+    for add in (_run, _campaign, _records, _deploy, _data, _book, _notebooks, _doctor):
         add(commands)
     args = parser.parse_args(argv)
     if args.command is None:
@@ -174,6 +177,41 @@ def _compare(ids):
         *(records.read(records.path_of(run_id)) for run_id in ids)
     ):
         print(f"{name}: {one} | {other}")
+
+
+def _deploy(commands):
+    command = commands.add_parser(
+        "deploy", help="cut a trained network to a budget and write it as one file"
+    )
+    command.add_argument("source", metavar="RUN_OR_FILE", help="a run's id, or a file")
+    for unit, what in BUDGETS.items():
+        command.add_argument(
+            f"--{unit}",
+            type=_amount,
+            help=f"the most {what}: a number, or 0.5x for half the dense network's",
+        )
+    command.add_argument(
+        "--by", default="loss per parameter", help="what hurts least: see greedy"
+    )
+    command.add_argument(
+        "--out", required=True, help="a name in .safetensors, .onnx or .pt2"
+    )
+    command.set_defaults(do=_do_deploy)
+
+
+def _amount(text):
+    """A budget as a number where it is one; else the text, which says what is right."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _do_deploy(args):
+    from .deploy.shipping import deploy
+
+    limits = {unit: getattr(args, unit) for unit in BUDGETS}
+    print("\n".join(deploy(args.source, args.out, args.by, **limits)))
 
 
 def _data(commands):

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"
 PAPER = ROOT / "data" / "paper"
+MODELS = ROOT / "data" / "models"
 CACHE = ROOT / "data" / "cache"
 
 

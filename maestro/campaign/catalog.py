@@ -6,6 +6,7 @@ from .experiments import (
     compact_cifar10_narrow,
     lenet_mnist,
     lenet_mnist_batch_128,
+    lenet_mnist_budgeted,
     lenet_mnist_masked,
     lenet_mnist_proximal,
     resnet18_cifar10,
@@ -37,6 +38,7 @@ EXPERIMENTS = {
     "table 11, masked, batch 128": lambda: lenet_mnist_masked(batch_size=128),
     "table 11, proximal": lenet_mnist_proximal,
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
+    "table 11, sizes asked for": lenet_mnist_budgeted,
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
 }

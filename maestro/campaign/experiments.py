@@ -78,6 +78,19 @@ def lenet_mnist_proximal(lambdas=(), seeds=(0, 1, 2)):
     return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("proximal",))
 
 
+def lenet_mnist_budgeted(targets=(0.7, 0.5, 0.33, 0.25, 0.18, 0.13), seeds=(0, 1, 2)):
+    """LeNet trained to six sizes, shares of the dense network's parameters.
+
+    They lie on the frontier of Table 11's grid of lambda_gl.
+    """
+    options = [{"target": target, "eps_ps": 1e-5} for target in targets]
+    return [
+        resolve(RunConfig(LENET.task, "lenet", "budgeted", LENET.recipe, some, seed))
+        for seed in seeds
+        for some in options
+    ]
+
+
 def resnet18_cifar10(scale="paper", lambdas=(), seeds=(0, 1, 2), epochs=0):
     """Table 12 and the ResNet-18 panels of Figs. 4, 8-10, 12 and 13."""
     return _grid("resnet18", RESNET18, scale, lambdas, seeds, epochs)

@@ -87,7 +87,7 @@ class Budget:
         fixed = [p for p in self.net.parameters() if id(p) not in factors]
         guards = {id(m.rank_guard) for m in layers_of(self.net).values()}
         fixed += [b for b in self.net.buffers() if id(b) not in guards]
-        maps = sum(m * n for m, n, _ in self.costs.maps.values())
+        maps = self.dense.params - self.costs.fixed.params
         of_fixed = sum(t.numel() * t.element_size() for t in fixed)
         return (of_fixed + maps * self._item) / MEGA
 
@@ -146,7 +146,10 @@ def layers_of(net):
 
 def dense_footprint(counted):
     """`Footprint` of the network with every low-rank layer as one dense matrix."""
-    weights = [(m * n, m * n * positions) for m, n, positions in counted.maps.values()]
+    weights = [
+        (m * n * counted.blocks.get(name, 1), m * n * positions)
+        for name, (m, n, positions) in counted.maps.items()
+    ]
     return Footprint(
         *(f + sum(w) for f, *w in zip(counted.fixed, *weights, strict=True))
     )

@@ -16,6 +16,7 @@ from ..lowrank import truncate
 from ..results import records
 from ..training.distributed import ALONE
 from ..training.machine import made
+from .cuts import can_be_cut, cuts
 from .subject import Subject
 
 LASSO = ("lambda_gl", "eps_ps")  # the options in which a donor of ranks may differ
@@ -169,6 +170,7 @@ def viewed(subject, known=()):
 # with its ``parameters``.
 STUDIES = {
     "ranks_of": (donors, truncated),
+    "cuts": (can_be_cut, cuts),
     "bleu": (translates, translated),
     "views": (is_compact, viewed),
 }

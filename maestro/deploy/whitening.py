@@ -12,12 +12,11 @@ that LoD learns this order in a linear network). So only outputs need to be seen
 
 import torch
 
-from ..lowrank import LowRankConv2d, LowRankLinear, low_rank_layers
+from ..lowrank import LowRankConv, LowRankLinear, low_rank_layers
 from .latency import called
 
 MOST = 256  # examples
 RIDGE = 1e-6  # the weight of white inputs, which order what the examples do not reach
-CHANNELS = ((LowRankConv2d, -3), (LowRankLinear, -1))  # where an output's are
 
 
 @torch.no_grad()
@@ -25,7 +24,7 @@ def order_by_data(net, inputs, chunk=32):
     """Order every layer's columns by their effect on the layer's output, in place.
 
     The network computes the same function as before, to rounding; only cuts of it
-    differ. Layers that are no linear map or plain convolution stay as they are.
+    differ. Transposed and grouped convolutions and weights that modules read stay.
 
     Args:
         net: a factorised network; trained, usually.
@@ -41,8 +40,7 @@ def order_by_data(net, inputs, chunk=32):
     layers = {
         layer: dim
         for layer in low_rank_layers(net).values()
-        for kind, dim in CHANNELS
-        if type(layer) is kind
+        if (dim := _channels(layer)) is not None
     }
     if not layers or not len(inputs):
         raise ValueError(
@@ -53,6 +51,15 @@ def order_by_data(net, inputs, chunk=32):
     for layer, moment in moments.items():
         _reorder(layer, moment)
     return net
+
+
+def _channels(layer):
+    """The dimension of an output's channels; None if U V^T does not make an output."""
+    if layer.blocks > 1:
+        return None
+    if isinstance(layer, LowRankConv):
+        return -layer.dims - 1
+    return -1 if isinstance(layer, LowRankLinear) else None
 
 
 def _output_moments(net, layers, inputs, chunk):

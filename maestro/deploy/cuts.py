@@ -1,0 +1,172 @@
+"""The study of cuts: one trained network at many sizes, by every search (Figs. 5a, 11).
+
+A network that was trained dense is factorised by its SVD, plain or data-aware; one that
+was trained by LoD has its own columns. All are cut to the same budgets, not trained
+again, with batch norm's statistics estimated anew.
+"""
+
+import copy
+from typing import NamedTuple
+
+from ..lowrank import factorize, low_rank_layers
+from ..training.recalibration import recalibrate
+from .budget import Budget
+from .orders import ONE, first_within, harms, ordered, planned, threshold_sweep
+from .search import MEASURES, walk
+from .whitening import MOST, order_by_data
+
+IMAGES = ("mnist", "digits", "cifar10", "cifar10_alternating", "imagenette64")
+FEW = 8  # layers of a network whose groups are all measured in every step
+BATCH = 2048  # training images of the one batch that searches look at (Sec. 3.4)
+SHARES = {  # of the dense network's, that the networks are cut to
+    "macs": (0.8, 0.6, 0.5, 0.4, 0.3, 0.2),
+    "params": (0.5, 1 / 3, 0.25, 0.12),
+}
+ORDERS = ("thresholds", "share of importance", "loss alone", "plan")
+SEARCHES = (*MEASURES, *ORDERS)
+
+
+class Cut(NamedTuple):
+    """source: whose columns; search: one of SEARCHES; unit, share: the budget."""
+
+    source: str
+    search: str
+    unit: str
+    share: float
+
+    def __str__(self):
+        return f"{self.source}, {self.search}, {self.share:.2f} {self.unit}"
+
+
+def can_be_cut(subject):
+    """Whether a run on images trained a dense network, or by LoD without a lasso."""
+    config = subject.config
+    lod = config.method == "maestro" and config.options["lambda_gl"] == 0
+    return config.task in IMAGES and (config.method == "dense" or lod)
+
+
+def cuts(subject, known=()):
+    """The networks cut to every budget that can be met.
+
+    Yields (name, {parameters, test_accuracy (%), test_loss, params, macs}).
+    """
+    for source, network in sources(subject).items():
+        left = [cut for cut in every_cut(source) if str(cut) not in known]
+        if left:
+            yield from _cut_all(subject, network, left)
+
+
+def every_cut(source):
+    """All `Cut` of one source."""
+    return [
+        Cut(source, search, unit, share)
+        for unit, shares in SHARES.items()
+        for search in SEARCHES
+        for share in shares
+    ]
+
+
+def sources(subject):
+    """{name: the factorised network whose columns are cut}."""
+    network = subject.network()
+    lod = bool(low_rank_layers(network))
+    if not lod:
+        network = factorize(network)
+    other = order_by_data(copy.deepcopy(network), batch(subject)[0][:MOST])
+    names = ("LoD", "LoD, data-aware") if lod else ("SVD", "SVD, data-aware")
+    return dict(zip(names, (network, other), strict=True))
+
+
+def batch(subject):
+    """(x, y): the first training images, not augmented, and their labels."""
+    task = subject.training.task
+    return task.first(BATCH), task.train[1][:BATCH]
+
+
+def _cut_all(subject, network, wanted):
+    """The points of ``wanted``, networks that come out alike evaluated once."""
+    paths, seen = Paths(network, batch(subject), subject.training.task.example), {}
+    for cut in wanted:
+        ranks = paths.ranks(cut)
+        if ranks is None:  # smaller than one column in each layer
+            continue
+        key = tuple(ranks.values())
+        if key not in seen:
+            seen[key] = _evaluate(subject, at_ranks(network, ranks))
+        yield (
+            str(cut),
+            {
+                "parameters": cut._asdict() | {"lazy": paths.lazy},
+                **seen[key],
+                **paths.prices.footprint(ranks)._asdict(),
+            },
+        )
+
+
+def _evaluate(subject, network):
+    """The task's figures of ``network``, batch norm recalibrated in any case."""
+    training = subject.training
+    size = min(training.config.recipe.batch_size, 128)
+    recalibrate(network, training.task, size)
+    return subject.evaluate(network)
+
+
+def at_ranks(network, ranks):
+    """A copy of ``network`` that runs with the first columns only."""
+    network = copy.deepcopy(network)
+    for name, layer in low_rank_layers(network).items():
+        layer.columns = ranks[name]
+    return network
+
+
+class Paths:
+    """The ranks of one network by every search, each search made once.
+
+    Args:
+        network: a factorised network.
+        data: (x, y), the batch that searches look at.
+        example: one example's inputs.
+    """
+
+    def __init__(self, network, data, example):
+        self.network, self.data, self.example = network, data, example
+        whole = Budget(network, example)
+        self.prices, self.dense = whole.prices, whole.dense
+        self.ladders = self.prices.ladders(ONE)
+        self.coarse = self.prices.ladders()
+        self.lazy = len(self.ladders) > FEW
+        self._made = {}
+
+    def ranks(self, cut):
+        """{name: rank} of one `Cut`; None if its budget cannot be met."""
+        limit = cut.share * getattr(self.dense, cut.unit)
+        if getattr(self.prices.smallest(), cut.unit) > limit:
+            return None
+        budget = Budget(self.network, self.example, **{cut.unit: limit})
+        if cut.search in MEASURES:
+            return first_within(budget, self._path(cut.search))
+        if cut.search == "thresholds":
+            sweep = [ranks for _, ranks in threshold_sweep(self.network, 400)]
+            return next(ranks for ranks in sweep if budget.met(ranks))
+        if cut.search == "share of importance":
+            harm = self._harm("share of importance")
+            return ordered(budget, harm, self.ladders, cut.unit)
+        harm = self._harm("loss alone")
+        if cut.search == "plan":
+            return planned(budget, harm, self.coarse)
+        return ordered(budget, harm, self.coarse, cut.unit)
+
+    def _path(self, by):
+        """The greedy search's path down to one column in each layer."""
+        if by not in self._made:
+            least = self.prices.smallest().params
+            budget = Budget(self.network, self.example, params=least)
+            path = walk(budget, self.data, None, by, lazy=self.lazy).path
+            self._made[by] = [point.ranks for point in path]
+        return self._made[by]
+
+    def _harm(self, scores):
+        if scores not in self._made:
+            given = self.network, scores, self.data, self.coarse
+            self._made[scores] = harms(*given)
+        return self._made[scores]

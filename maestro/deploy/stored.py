@@ -1,0 +1,98 @@
+"""Trained networks as files that say how to build them (data/models).
+
+The file is one of `maestro.save`. What it has ``about`` it is the run: its id, its
+configuration, the number of classes and the shape of an example.
+"""
+
+from pathlib import Path
+
+import torch
+
+from .. import models
+from ..config import RunConfig
+from ..paths import MODELS
+from ..results import records
+from ..training.checkpoints import weights_path
+from ..training.loop import Training
+from .files import load, manifest, save
+
+
+def store(config, device="cpu", folder=None):
+    """Put the trained network of ``config`` into data/models; returns the path.
+
+    Raises RuntimeError if the run's weights are not saved.
+    """
+    training = _trained(config, device)
+    about = {
+        "record": config.id,
+        "config": config.to_dict(),
+        "classes": training.task.classes,
+        "example": list(training.task.example.shape),
+    }
+    path = Path(folder or MODELS) / f"{config.id}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(training.model.cpu().eval(), path, about)
+    return path
+
+
+def networks(folder=None):
+    """{RunConfig.id: RunConfig} of the networks in data/models."""
+    paths = sorted(Path(folder or MODELS).glob("*.safetensors"))
+    about = [manifest(path)["about"] for path in paths]
+    return {one["record"]: RunConfig.from_dict(one["config"]) for one in about}
+
+
+def read(source):
+    """The trained network of a run or file: (net, example, RunConfig).
+
+    Args:
+        source: the id of a run whose network is in data/models, or whose weights are
+            saved since its training; or a file of `store`.
+
+    Raises:
+        ValueError: there is no such run or file, or the file does not say how to build
+            the network.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = MODELS / f"{source}.safetensors"
+        if not path.is_file():
+            return _of_run(str(source))
+    if not path.is_file():
+        raise ValueError(f"{source}: there is no such file")
+    about = manifest(path)["about"]
+    try:
+        config = RunConfig.from_dict(about["config"])
+        net = models.make(config.model, about["classes"], config.size)
+        example = torch.zeros(*about["example"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{source} does not say which run it is of (no {error}): load it in Python "
+            "with maestro.load into its network, and cut it with maestro.fit_budget"
+        ) from None
+    return load(path, net).eval(), example, config
+
+
+def _of_run(run_id):
+    record_path = records.path_of(run_id)
+    if not record_path.is_file():
+        raise ValueError(
+            f"no run {run_id!r}: `python -m maestro records` lists the runs, and "
+            f"{MODELS.name}/ has the networks of: {', '.join(networks()) or 'none'}"
+        )
+    config = records.config_of(records.read(record_path))
+    training = _trained(config)
+    return training.model.eval(), training.task.example, config
+
+
+def _trained(config, device="cpu"):
+    path = weights_path(config)
+    if not path.is_file():
+        raise ValueError(
+            f"run {config.id} has a record but no weights: delete data/runs/"
+            f"{config.id}.json and train it again, or take one of: "
+            f"{', '.join(networks()) or 'none'}"
+        )
+    training = Training(config, device)
+    training.restore_network(torch.load(path, training.device, weights_only=True))
+    return training

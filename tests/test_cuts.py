@@ -1,0 +1,87 @@
+"""The study of cuts: every search at every budget, reported as it is."""
+
+import copy
+
+import pytest
+import torch
+
+import maestro
+from maestro import datasets
+from maestro.deploy import cuts, studies
+from maestro.deploy.cuts import SEARCHES, Cut, Paths
+from maestro.deploy.subject import Subject
+from maestro.results import records
+from maestro.training.fit import fit
+from maestro.training.loop import Training
+
+
+@pytest.fixture
+def runs(few_digits, digits_config, folders, monkeypatch):
+    """A dense run and one by LoD without a lasso, of one epoch each."""
+    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+    monkeypatch.setattr(cuts, "SHARES", {"macs": (0.6,), "params": (1 / 3, 0.01)})
+    monkeypatch.setattr(cuts, "BATCH", 40)
+    configs = [
+        digits_config("dense", epochs=1),
+        digits_config(epochs=1, lambda_gl=0.0, eps_ps=0.0),
+        digits_config(epochs=1),
+    ]
+    for config in configs:
+        fit(config, task=few_digits)
+    return configs
+
+
+def test_dense_runs_and_those_without_a_lasso_are_cut(runs):
+    found = records.find(runs)
+    assert [cuts.can_be_cut(Subject(c, found)) for c in runs] == [True, True, False]
+    assert list(cuts.sources(Subject(runs[0], found))) == ["SVD", "SVD, data-aware"]
+    assert list(cuts.sources(Subject(runs[1], found))) == ["LoD", "LoD, data-aware"]
+
+
+def test_the_points_are_those_of_truncated_networks(runs, few_digits):
+    dense, lod, _ = runs
+    studies.study([dense, lod])
+    for config, source in ((dense, "SVD"), (lod, "LoD")):
+        points = records.find([config])[config.id]["studies"]["cuts"]
+        # of the two sources, at 0.6 of the MACs and a third of the parameters; no
+        # network has a hundredth
+        assert len(points) == 2 * 2 * len(SEARCHES)
+        subject = Subject(config, records.find([config]))
+        network = cuts.sources(subject)[source]
+        data = cuts.batch(subject)
+        paths = Paths(network, data, few_digits.example)
+        for search in ("loss per parameter", "plan", "thresholds"):
+            cut = Cut(source, search, "params", 1 / 3)
+            point, small = points[str(cut)], copy.deepcopy(network)
+            assert point["parameters"] == cut._asdict() | {"lazy": False}
+            maestro.truncate(small, paths.ranks(cut))
+            counted = maestro.footprint(small, few_digits.example, merged=True)
+            assert (point["params"], point["macs"]) == counted
+            assert point["params"] <= 44_426 / 3
+            figures = few_digits.evaluate(small.eval())
+            assert point["test_loss"] == pytest.approx(figures["test_loss"], rel=1e-5)
+    assert studies.study([dense, lod]) == 0  # nothing is made twice
+
+
+def test_batch_norm_is_estimated_anew_for_every_cut(runs, monkeypatch):
+    """A dense run's evaluation would not do that by itself."""
+    seen = []
+    monkeypatch.setattr(cuts, "recalibrate", lambda net, *_: seen.append(net))
+    subject = Subject(runs[0], records.find(runs))
+    net = maestro.factorize(subject.network())
+    cuts._evaluate(subject, net)
+    assert seen == [net]
+
+
+def test_every_cut_has_a_name_of_its_own():
+    names = [str(cut) for cut in cuts.every_cut("SVD")]
+    assert len(set(names)) == len(names)
+
+
+def test_the_network_of_a_run_stays_as_it_is(runs):
+    subject = Subject(runs[1], records.find(runs))
+    before = copy.deepcopy(subject.training.model.state_dict())
+    list(cuts.cuts(subject, known=()))
+    for name, value in subject.training.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert isinstance(subject.training, Training)
