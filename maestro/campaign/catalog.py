@@ -7,6 +7,7 @@ from .experiments import (
     lenet_mnist,
     lenet_mnist_batch_128,
     lenet_mnist_budgeted,
+    lenet_mnist_cuts,
     lenet_mnist_masked,
     lenet_mnist_proximal,
     resnet18_cifar10,
@@ -38,6 +39,7 @@ EXPERIMENTS = {
     "table 11, masked, batch 128": lambda: lenet_mnist_masked(batch_size=128),
     "table 11, proximal": lenet_mnist_proximal,
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
+    "figure 11": lenet_mnist_cuts,
     "table 11, sizes asked for": lenet_mnist_budgeted,
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
@@ -51,6 +53,7 @@ NOTEBOOKS = {
     "13_transformer_multi30k": transformer_multi30k,
     "14_resnet50_imagenet": resnet50_imagenet,
     "15_exact_zeros": lenet_mnist_proximal,
+    "18_train_once_deploy_everywhere": lenet_mnist_cuts,
 }
 
 

@@ -78,6 +78,14 @@ def lenet_mnist_proximal(lambdas=(), seeds=(0, 1, 2)):
     return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("proximal",))
 
 
+def lenet_mnist_cuts(seeds=(3, 4, 5)):
+    """Fig. 11 for LeNet: a dense network and one by LoD without a lasso, to be cut.
+
+    Their seeds are not those of Table 11, whose weights were not kept.
+    """
+    return lenet_mnist((0.0,), seeds)
+
+
 def lenet_mnist_budgeted(targets=(0.7, 0.5, 0.33, 0.25, 0.18, 0.13), seeds=(0, 1, 2)):
     """LeNet trained to six sizes, shares of the dense network's parameters.
 

@@ -4,14 +4,18 @@ The file is one of `maestro.save`. What it has ``about`` it is the run: its id, 
 configuration, the number of classes and the shape of an example.
 """
 
+import io
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .. import models
 from ..config import RunConfig
+from ..datasets import ImageTask
 from ..paths import MODELS
 from ..results import records
+from ..system import write_whole
 from ..training.checkpoints import weights_path
 from ..training.loop import Training
 from .files import load, manifest, save
@@ -33,6 +37,26 @@ def store(config, device="cpu", folder=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     save(training.model.cpu().eval(), path, about)
     return path
+
+
+def store_images(task, count=512, folder=None):
+    """Put ``count`` training and test images each into data/models; the path."""
+    arrays = {}
+    for split in ("train", "test"):
+        images, labels = getattr(task, split)
+        arrays[f"{split}_images"] = images[:count].cpu().numpy()
+        arrays[f"{split}_labels"] = labels[:count].cpu().numpy()
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    path = Path(folder or MODELS) / "mnist.npz"
+    write_whole(path, content.getvalue())
+    return path
+
+
+def some_mnist(folder=None):
+    """A few images of MNIST, for whoever has not fetched it: an `ImageTask`."""
+    with np.load(Path(folder or MODELS) / "mnist.npz") as file:
+        return ImageTask(dict(file), 0.1307, 0.3081)
 
 
 def networks(folder=None):

@@ -4,6 +4,7 @@ Nothing here trains or reads records. Every figure is returned closed, so that a
 notebook shows the figure once.
 """
 
+from .cuts import cut_curves, times_against_macs
 from .runs import (
     convergence,
     error_against,
@@ -30,6 +31,7 @@ __all__ = [
     "error_against",
     "angles",
     "convergence",
+    "cut_curves",
     "dead_tail",
     "excess_decay",
     "layer_ranks",
@@ -44,5 +46,6 @@ __all__ = [
     "svd_recovery",
     "theorem_gaps",
     "time_against_macs",
+    "times_against_macs",
     "trade_off",
 ]

@@ -88,7 +88,7 @@ def convergence(series):
             ax.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
             ends.append(losses.mean(0)[-1])
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        _plain_numbers(ax.yaxis)
+        plain_numbers(ax.yaxis)
         ax.set_xlim(1, len(epochs))
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         variants = [lambda_gl for lambda_gl, _ in series]
@@ -141,7 +141,7 @@ def trade_off(series, xlabel, ylabel):
             ax.scatter(x[line], y[line], 30, colors, zorder=3)
         ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
-            _plain_numbers(axis)
+            plain_numbers(axis)
         for lambda_gl, *point in zip(*series[0][1:4], strict=True):
             where = {"textcoords": "offset points", "ha": "right", "va": "top"}
             ax.annotate(variant_name(lambda_gl), point, (-5, -6), **where)
@@ -193,7 +193,7 @@ def _keys(lambdas, **style):
     ]
 
 
-def _plain_numbers(axis):
+def plain_numbers(axis):
     """Label the ticks of a logarithmic axis 0.5, 20k, 3M; a short axis has more."""
     low, high = sorted(axis.get_view_interval())
     subs = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)

@@ -164,6 +164,15 @@ KNOWN = {
     "eps_ps": Parameter(float, "threshold of progressive shrinking", low=0),
     "points": Parameter(int, "data points, each a direction", low=2, high=9),
     "change_at": Parameter(int, "step at which the data change, below steps", low=0),
+    "share": Parameter(
+        float, "what to cut to, a share of the dense network", low=0.05, high=1
+    ),
+    "accuracies": Parameter(
+        float, "wanted accuracies in per cent", many=True, low=0, high=100
+    ),
+    "sizes": Parameter(
+        int, "the most parameters that are allowed", many=True, low=1_000
+    ),
     "problems": Parameter(int, "random problems to try", low=1, high=10_000),
 }
 

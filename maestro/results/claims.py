@@ -182,6 +182,22 @@ def ranks_fall_step_by_step(records):
     return Verdict(claim, word, rises, 0, len(runs), scale=scale, sentence=sentence)
 
 
+def cost_of_a_search(ratios, paper=3.0):
+    """Does finding lambda_gl cost at most 2 to 3 trainings? (Sec. 3.3 on Algorithm 2)
+
+    ratios: what each search cost, as a share of one training at its answer.
+    """
+    claim = "Algorithm 2 costs at most 2 to 3 trainings"
+    if not len(ratios):
+        return Verdict(claim)
+    word, mean = gap(paper - np.asarray(ratios)).above(0), float(np.mean(ratios))
+    sentence = (
+        f"{mean:.1f} trainings in the mean, {min(ratios):.1f} to {max(ratios):.1f} in "
+        f"{len(ratios)} searches"
+    )
+    return Verdict(claim, word, mean, paper, len(ratios), sentence=sentence)
+
+
 def nested_ranks(records):
     """Are the ranks nested for growing lambda_gl? Counted over layers and seeds."""
     claim = "ranks are nested"

@@ -1,0 +1,102 @@
+"""Time against MACs of merged networks on a CPU: python benchmarks/latency.py.
+
+LeNet and ResNet-18 with every layer at the same share of its ranks, as they are and
+rounded down to multiples of 16, on one and two threads, for one image and for 64, in
+PyTorch and in onnxruntime. Weights do not matter for time, and are random. It takes a
+quarter of an hour on quiet cores; no other program may run.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import maestro
+from maestro.deploy.latency import milliseconds, repeated, timed
+from maestro.models import LeNet, resnet18
+from maestro.paths import ROOT
+from maestro.system import cores, write_whole
+from maestro.training.machine import made, processor
+
+NETWORKS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-18": (resnet18, (3, 32, 32))}
+SHARES = (0.5, 0.35, 0.25, 0.125)
+MULTIPLE = 16
+
+
+def networks(name):
+    """(kind, merged network, MACs) of one network: dense, and at every share."""
+    make, shape = NETWORKS[name]
+    example = torch.zeros(1, *shape)
+    dense = make().eval()
+    yield "dense", dense, maestro.footprint(dense, example).macs
+    low = maestro.factorize(copy.deepcopy(dense))
+    full = maestro.ranks(low)
+    for share in SHARES:
+        for kind in ("as they are", "multiples of 16", "aligned"):
+            net = copy.deepcopy(low)
+            ranks = {layer: max(1, int(share * r)) for layer, r in full.items()}
+            if kind == "multiples of 16":
+                ranks = {k: r // MULTIPLE * MULTIPLE or r for k, r in ranks.items()}
+            maestro.truncate(net, ranks)
+            net = maestro.merge(net, aligned=kind == "aligned").eval()
+            yield kind, net, maestro.footprint(net, example).macs
+
+
+def times(net, example, seconds):
+    """[{runtime, threads, batch, ms, low, high}] of one network."""
+    import onnxruntime
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        maestro.export(net, path, example)
+        for threads in sorted({1, min(2, cores())}):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+            [name] = [one.name for one in session.get_inputs()]
+            for batch in (1, 64):
+                x = repeated(example, batch)
+                run = partial(session.run, None, {name: x.numpy()})
+                found = {
+                    "PyTorch": milliseconds(net, x, None, seconds, threads),
+                    "onnxruntime": timed(run, seconds),
+                }
+                where = {"threads": threads, "batch": batch}
+                for runtime, ms in found.items():
+                    rows.append({"runtime": runtime, **where, **rounded(ms)})
+    return rows
+
+
+def rounded(ms):
+    names = ("ms", "low", "high")
+    return {name: float(f"{v:.4g}") for name, v in zip(names, ms, strict=True)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default=ROOT / "data" / "bench" / "latency.json")
+    parser.add_argument("--only", choices=NETWORKS, help="one network")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each time")
+    args = parser.parse_args()
+    rows = []
+    for name in [args.only] if args.only else NETWORKS:
+        example = torch.zeros(1, *NETWORKS[name][1])
+        for kind, net, macs in networks(name):
+            for row in times(net, example, args.seconds):
+                rows.append({"network": name, "ranks": kind, "macs": macs} | row)
+            print(name, kind, macs, flush=True)
+    ran_on = {"processor": processor(), "torch": torch.__version__.split("+")[0]}
+    found = {"ran_on": ran_on | made(), "rows": rows}
+    write_whole(args.out, json.dumps(found, indent=1) + "\n")
+    print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

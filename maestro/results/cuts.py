@@ -1,0 +1,125 @@
+"""Networks cut by every search: the points of the study "cuts", and a verdict."""
+
+import pandas as pd
+
+from .cells import NOT_RUN, plus_minus
+from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, gap
+from .records import config_of
+from .variants import refuse_mixed
+from .verdicts import ACCURACY, POINTS, Verdict, bounds
+
+KEYS = ["source", "search", "unit", "share"]
+
+
+def frame(records):
+    """The points of the study "cuts": one row for each run and cut.
+
+    Args:
+        records: {id: record}.
+
+    Returns:
+        A DataFrame with the columns source, search, unit, share, test_accuracy, params,
+        macs, seed, uncut (the run's own accuracy), run; empty without points.
+
+    Raises:
+        ValueError: the runs of one source are of several variants.
+    """
+    rows = pd.DataFrame(
+        [
+            point["parameters"]
+            | point
+            | {
+                "run": config_of(record),
+                "seed": record["config"]["seed"],
+                "scale": record["config"]["scale"],
+                "uncut": record["final"]["test_accuracy"],
+            }
+            for record in records.values()
+            for point in record["studies"].get("cuts", {}).values()
+        ]
+    )
+    if len(rows):
+        for source, some in rows.groupby("source"):
+            refuse_mixed(some.run, source)
+        rows["points"] = rows.test_accuracy - rows.uncut
+    return rows
+
+
+def curve(rows, source, search, unit="macs"):
+    """Means over seeds of one source and search, by size: accuracy, std, macs, params.
+
+    rows: of `frame`. Returns an empty DataFrame without points.
+    """
+    if not len(rows):
+        return pd.DataFrame(columns=["accuracy", "std", "macs", "params", "n"])
+    some = rows[(rows.source == source) & (rows.search == search) & (rows.unit == unit)]
+    groups = some.groupby("share")
+    mean = groups[["test_accuracy", "macs", "params"]].mean()
+    mean["std"], mean["n"] = groups.test_accuracy.std(), groups.size()
+    return mean.rename(columns={"test_accuracy": "accuracy"})
+
+
+def table(rows, unit, shares):
+    """Accuracy by source and search, one column for each share of the dense network.
+
+    rows: of `frame`; unit: "params" or "macs". Returns a DataFrame of text; "not run
+    yet" if there are no points.
+    """
+    if not len(rows):
+        return NOT_RUN
+    cells = {}
+    for (source, search), some in rows[rows.unit == unit].groupby(
+        ["source", "search"], sort=False
+    ):
+        cells[source, search] = {
+            f"{share:.2f}×": _cell(some[(some.share - share).abs() < 1e-6])
+            for share in shares
+        }
+    return pd.DataFrame.from_dict(cells, orient="index")
+
+
+def without_loss(rows, share=1 / 3, unit="params"):
+    """Is a network of ``share`` of the size without loss, by some search?
+
+    Each network is compared with itself, uncut, at the paper's margin. The best of k
+    searches is chosen by its mean, and so tested at a k-th of the level (Bonferroni).
+
+    rows: of `frame`. Returns a Verdict for the columns of LoD and one for those of SVD.
+    """
+    return [_verdict(rows, name, share, unit) for name in ("LoD", "SVD")]
+
+
+def _verdict(rows, name, share, unit):
+    claim = f"{1 / share:g} times smaller without loss, columns by {name}, any search"
+    if not len(rows):
+        return Verdict(claim)
+    mine = rows[
+        rows.source.str.startswith(name)
+        & (rows.unit == unit)
+        & ((rows.share - share).abs() < 1e-6)
+    ]
+    if not len(mine):
+        return Verdict(claim)
+    groups = dict(list(mine.groupby(["source", "search"])))
+    level = 1 - (1 - LEVEL) / len(groups)
+    found = {key: gap(some.points, level=level) for key, some in groups.items()}
+    best = max(found, key=lambda key: found[key].mean)
+    n, say = len(groups[best]), ACCURACY.say
+    word = found[best].above(-POINTS)
+    if word == FAILS and any(g.above(-POINTS) != FAILS for g in found.values()):
+        word = UNDECIDED
+    good = [s for (s, _), g in found.items() if g.above(-POINTS) == HOLDS]
+    sentence = (
+        f"best by {best[1]} ({best[0]}) {say(found[best].mean)}"
+        f"{bounds(found[best], say)}, margin {say(-POINTS)}; "
+        f"{len(good)} of {len(found)} searches hold by themselves"
+    )
+    scale = mine.scale.iloc[0]
+    return Verdict(claim, word, found[best].mean, 0, n, POINTS, scale, sentence)
+
+
+def _cell(some):
+    if not len(some):
+        return "–"
+    accuracy = some.test_accuracy
+    return plus_minus(accuracy.mean(), accuracy.std(), ".2f") + f" (n = {len(some)})"

@@ -1,0 +1,41 @@
+"""Measured time of merged networks against MACs (data/bench/latency.json)."""
+
+import json
+
+import pandas as pd
+
+from ..paths import ROOT
+
+LATENCY = ROOT / "data" / "bench" / "latency.json"
+
+
+def load(path=LATENCY):
+    """The rows as a DataFrame, with macs_share and time_share of dense; or None.
+
+    A share is of the dense network in the same runtime, with as many threads and
+    images.
+    """
+    if not path.is_file():
+        return None
+    rows = pd.DataFrame(json.loads(path.read_text("utf-8"))["rows"])
+    where = ["network", "runtime", "threads", "batch"]
+    dense = rows[rows.ranks == "dense"][[*where, "ms", "macs"]]
+    rows = rows.merge(dense, on=where, suffixes=("", "_dense"))
+    rows["macs_share"] = rows.macs / rows.macs_dense
+    rows["time_share"] = rows.ms / rows.ms_dense
+    return rows
+
+
+def panels(rows, network, threads=1):
+    """{title: [(ranks, MACs / dense, time / dense)]}, a title a runtime and batch."""
+    if rows is None:
+        return {}
+    mine = rows[(rows.network == network) & (rows.threads == threads)]
+    found = {}
+    for (runtime, batch), some in mine.groupby(["runtime", "batch"], sort=False):
+        lines = [
+            (kind, list(line.macs_share), list(line.time_share))
+            for kind, line in some[some.ranks != "dense"].groupby("ranks", sort=False)
+        ]
+        found[f"{runtime}, batch {batch}"] = lines
+    return found
