@@ -1,6 +1,7 @@
 """Low-rank layers W = U V^T for any network, and what LoD does to them (Sec. 3)."""
 
 from .base import LowRank
+from .batch_norm import recalibrate
 from .convolutions import LowRankConv, LowRankConvTranspose
 from .draws import columns_in_use
 from .factorize import factorize, left_alone, low_rank_layers, ranks
@@ -13,7 +14,6 @@ from .penalty import (
     proximal_step,
     suffix_norms,
 )
-from .recalibration import recalibrate
 from .sampling import MODES, Masks, RankSampler, expected_columns, sample
 from .scaling import scale_gradients
 from .shrinking import energy_ranks, shrink, truncate

@@ -8,7 +8,7 @@ rows of U G are an identity, which needs no numbers and no work:
 where B (r, n) are r rows of W = U V^T and A (m - r, r) makes the others from these. If
 the rows are chosen so that no number of A is much above 1, rounding errors are not made
 larger: those of a submatrix of largest volume are such (Goreinov et al. 2010, "How to
-find a good submatrix"). FlexRank aligns the first r rows, whichever they are.
+find a good submatrix").
 """
 
 import torch

@@ -2,14 +2,12 @@
 
 import itertools
 
-import torch
-from torch.optim.swa_utils import update_bn
+from .. import lowrank
 
 # batches, of at most 128 examples, that the statistics are estimated from
 RECALIBRATION = 200
 
 
-@torch.no_grad()
 def recalibrate(model, task, batch_size, batches=RECALIBRATION):
     """Estimate batch norm's statistics again, for the current network (Sec. 1.1).
 
@@ -22,4 +20,5 @@ def recalibrate(model, task, batch_size, batches=RECALIBRATION):
         batch_size: the number of examples of a batch.
         batches: the statistics are averages over at most this many batches.
     """
-    update_bn(itertools.islice(task.epoch(batch_size, seed=0), batches), model)
+    given = itertools.islice(task.epoch(batch_size, seed=0), batches)
+    lowrank.recalibrate(model, given)
