@@ -1,4 +1,4 @@
-"""What the public functions take, and what they say to anything else."""
+"""Checks of the public functions' arguments."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def network(name, value):
-    """``value``, if it is a module; ValueError, naming it, if not."""
+    """``value`` if it is a module; else ValueError with the argument's name."""
     if not isinstance(value, nn.Module):
         kind = "a class" if isinstance(value, type) else type(value).__name__
         raise ValueError(f"{name} is {kind}: it takes a network, an nn.Module")

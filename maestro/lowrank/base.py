@@ -1,13 +1,13 @@
-"""What all low-rank layers are: a linear map stored as W = U V^T (Sec. 3.2).
+"""The base of all low-rank layers: a linear map stored as W = U V^T (Sec. 3.2).
 
-They store the same two factors, so that importance, penalty and shrinking are written
-once:
+All layers store the same two factors, so that importance, penalty and shrinking are
+written once:
 
     U  (m, r)   m = out_features, or out_channels
     V  (n, r)   n = in_features,  or in_channels * kh * kw
 
-Column b of U and column b of V together are one rank; the rank of a layer is the number
-of columns it stores, so every ``state_dict`` says it and loads at it. Both factors are
+Column b of U and column b of V together are one rank. The rank of a layer is the number
+of columns that it stores, so a ``state_dict`` determines the rank. Both factors are
 plain contiguous parameters, as optimisers and file formats expect; the first b columns
 are a view.
 
@@ -25,24 +25,31 @@ from torch import nn
 from .draws import lasting_columns, refuse_other_columns
 from .watching import note_resized, refuse_old_wrapper
 
-# single-precision numbers in a vector register of the larger CPUs; a map to 6 channels
-# takes as long as one to 16
+# single-precision numbers in a vector register of a large CPU: a map to 6 channels
+# takes as long as a map to 16
 REGISTER = 16
 
 
 def whole_registers(outputs):
-    """How many outputs are computed where ``outputs`` are wanted."""
+    """The number of outputs that a processor computes for ``outputs`` outputs."""
     return -(-outputs // REGISTER) * REGISTER
 
 
 class LowRank(nn.Module):
     """y = U V^T x + bias, for the two factors U (m, r) and V (n, r), or several blocks.
 
-    ``columns`` is ordered dropout's state: None, or the number of leading columns that
-    the layer uses (`maestro.sample` sets it for the length of one step), or the same as
-    a row (r,) of ones and then zeros, which keeps all shapes as they are. Columns that
-    are left out for good, so masked, are in the ``state_dict``. At rank 0 the layer is
-    its bias. Raises ValueError, naming it, for an argument that does not fit.
+    ``columns`` is the state of ordered dropout. It is None, or the number of leading
+    columns in use, or a row (r,) of ones and then zeros, which keeps all shapes.
+    `maestro.sample` sets it for one step. Columns that are masked for good are in the
+    ``state_dict``. A layer of rank 0 computes its bias.
+
+    Args:
+        U: (m, r).
+        V: (n, r).
+        bias: (m,), or None.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
     """
 
     def __init__(self, U, V, bias=None, blocks=1):
@@ -57,7 +64,7 @@ class LowRank(nn.Module):
 
     @property
     def rank(self):
-        """r, the number of columns stored now."""
+        """r, the number of columns that the layer stores."""
         return self.U.shape[1]
 
     @property
@@ -72,7 +79,7 @@ class LowRank(nn.Module):
 
     @property
     def width(self):
-        """How many leading columns are computed with: all r, unless some are cut."""
+        """The number of leading columns in a computation: r unless some are cut."""
         columns = self.columns
         if columns is None or isinstance(columns, torch.Tensor):
             return self.rank
@@ -85,7 +92,10 @@ class LowRank(nn.Module):
 
     @property
     def in_use(self):
-        """How many leading columns have a part in the output: no cost, but function."""
+        """The number of leading columns that contribute to the output.
+
+        Masked columns are computed, so they count in ``width`` but not here.
+        """
         if isinstance(self.columns, torch.Tensor):
             return int(self.columns.sum())
         return self.width
@@ -94,8 +104,8 @@ class LowRank(nn.Module):
     def weight(self):
         """W = U V^T in the dense layer's shape, for code that reads a layer's weight.
 
-        A reading in a forward pass is noted in ``weight_was_read``: `maestro.merge`
-        must not take the weight away.
+        A forward pass that reads the weight sets ``weight_was_read``: `maestro.merge`
+        must then keep a layer that has a weight.
         """
         if not torch.compiler.is_compiling() and not self.weight_was_read:
             self.weight_was_read = _in_a_forward_pass()
@@ -108,13 +118,14 @@ class LowRank(nn.Module):
     def factors(self):
         """U (m, b) and V (n, b): the leading columns in use, all r unless sampled.
 
-        RuntimeError if a checkpointed run is done again after its draw (`draws`).
+        Raises RuntimeError if activation checkpointing runs the layer again after its
+        draw has ended (draws.py).
         """
         if not torch.compiler.is_compiling():
             refuse_other_columns(self)
             refuse_old_wrapper()
         U, V, columns = self.U, self.V, self.columns
-        if isinstance(columns, torch.Tensor):  # of one factor it is enough
+        if isinstance(columns, torch.Tensor):  # it is enough to mask one factor
             return (U * columns, V) if len(U) <= len(V) else (U, V * columns)
         return U[:, : self.width], V[:, : self.width]
 
@@ -123,11 +134,13 @@ class LowRank(nn.Module):
         return product(*self.factors(), self.blocks)
 
     def product_is_cheaper(self, positions):
-        """Whether making U V^T first takes less work than two maps.
+        """Whether computing U V^T first takes less work than two maps.
 
-        ``positions``: how many vectors the map is applied to in this call. Two maps
-        cost r (m + n) multiply-accumulates for each; the product costs r m n once and
-        m n for each. What a map puts out is counted in whole registers, as it is made.
+        Two maps take r (m + n) multiply-accumulates for each position. The product
+        takes r m n once and m n for each position. The outputs of a map are counted in
+        whole registers, because a processor computes whole registers.
+
+        positions: the number of vectors that the map is applied to in this call.
         """
         (m, n), r = self.shape, self.width
         m_made, r_made = whole_registers(m), whole_registers(r)
@@ -135,34 +148,34 @@ class LowRank(nn.Module):
         return product < positions * r_made * (m_made + n)
 
     def set_factors(self, U, V):
-        """Put other numbers in place, of any rank, in the same parameters.
+        """Set the factors, at any rank, without replacing the parameter objects.
 
-        Whoever holds these goes on training them. They have no gradients then.
+        An optimiser that holds the parameters continues to train them. Their gradients
+        are None afterwards.
         """
         note_resized(self)
         for factor, data in ((self.U, U), (self.V, V)):
             factor.grad = None
-            # as long as a loss lives, autograd remembers the shape, unless the type
-            # changes
+            # autograd remembers the shape while a loss lives, unless the type changes
             other = torch.float32 if data.dtype == torch.float64 else torch.float64
             factor.data = data.new_empty(0, dtype=other)
             factor.data = data.clone(memory_format=torch.contiguous_format)
         self.rank_guard = self._new_guard()
 
     def _new_guard(self):
-        """A buffer without elements, of a shape that no other rank's can be copied to.
+        """An empty buffer whose shape is different at every rank.
 
-        So an average of weights of two ranks fails; from a single column it would be
-        taken for all columns.
+        Averaging the weights of two ranks therefore fails. Without the buffer, PyTorch
+        would broadcast a single column to all columns.
         """
         return self.U.new_empty(self.rank + 2, 0)
 
     def __getstate__(self):
-        """What a copy has; made while a draw is in force, it runs in full."""
+        """The state of a copy. A copy made during a draw uses all columns."""
         return super().__getstate__() | {"columns": lasting_columns(self)}
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
-        """U, V, bias and, where columns are masked, how many are in use."""
+        """Save U, V, bias and, if columns are masked, the number of columns in use."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
         columns = lasting_columns(self)
         if columns is not None:
@@ -170,16 +183,16 @@ class LowRank(nn.Module):
             destination[prefix + "columns"] = used.to("cpu", torch.int64)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Take the rank of what is loaded; anything else about it must fit.
+        """Take the rank from the loaded factors; all other shapes must fit.
 
-        The parameters stay the same objects, so that an optimiser made before loading
-        goes on training them; its own state must be loaded, too.
+        The parameter objects stay the same, so that an optimiser made before loading
+        continues to train them. The optimiser's own state must be loaded as well.
         """
         m, n = len(self.U), len(self.V)
         columns = state_dict.pop(prefix + "columns", None)
         loaded = [getattr(state_dict.get(prefix + key), "shape", ()) for key in "UV"]
         rank = loaded[0][-1] if loaded[0] else self.rank
-        # what does not fit is refused below, and must leave the layer as it was
+        # factors that do not fit are refused below, and the layer stays as it was
         if loaded == [(m, rank), (n, rank)]:
             self.columns = None if columns is None else int(columns)
             if rank != self.rank:
@@ -197,7 +210,7 @@ def product(U, V, blocks=1):
 
 
 def _refuse_misfits(U, V, bias, blocks):
-    """ValueError, naming it, for what is not U (m, r), V (n, r), bias (m,) or None."""
+    """Raise ValueError unless U is (m, r), V (n, r), and the bias (m,) or None."""
     for name, value, ndim in (("U", U, 2), ("V", V, 2), ("bias", bias, 1)):
         if name == "bias" and value is None:
             continue
@@ -220,7 +233,7 @@ def _refuse_misfits(U, V, bias, blocks):
 
 
 def own_parameter(tensor):
-    """A parameter of its own with the numbers of ``tensor``, contiguous."""
+    """A new contiguous parameter with the numbers of ``tensor``."""
     copy = tensor.detach().clone(memory_format=torch.contiguous_format)
     return nn.Parameter(copy)
 

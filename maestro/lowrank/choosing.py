@@ -1,4 +1,4 @@
-"""Which layers of a network `factorize` takes, and why it leaves the others alone."""
+"""The layers that `factorize` replaces, and the reasons to leave others alone."""
 
 import difflib
 import inspect
@@ -49,7 +49,7 @@ def choose(model, skip=(), weights=()):
     }
     chosen = Chosen({}, {}, {})
     for name, module in model.named_modules():
-        # a parametrisation is spoken of by the name of the module that it is for
+        # a parametrisation is reported under the name of its module
         if isinstance(module, LowRank | ParametrizationList) or not _has_matrix(module):
             continue
         read = weights_read_by(module) | named.get(module, {})
@@ -90,9 +90,9 @@ def _is_layer(module):
 
 
 def is_conv1d(module):
-    """Whether it is transformers' Conv1D: y = x W + b, with W (n, m), as in GPT-2.
+    """Whether ``module`` is transformers' Conv1D: y = x W + b, W (n, m), as in GPT-2.
 
-    Known by its name, so that transformers need not be there.
+    The test uses the name of the class, so that transformers need not be installed.
     """
     kind = type(module)
     return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
@@ -142,7 +142,7 @@ def _reason(module, owners, read):
 
 
 def _lost(module, kind):
-    """What would be lost of ``module``, in words; None if nothing."""
+    """What replacing ``module`` would lose, in words; None if nothing."""
     if "forward" in vars(module):
         return f"{kind} has a forward of its own, set on the instance"
     given = {*of_user(module), *module._buffers}

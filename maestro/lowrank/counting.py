@@ -1,12 +1,12 @@
-"""Parameters and multiply-accumulates (MACs), exact, from one pass without data.
+"""Exact numbers of parameters and multiply-accumulates (MACs), from a pass on shapes.
 
-Conventions (they meet the paper's tables): parameters are all trained numbers, shared
-ones once. MACs are those of linear maps with weights, one for each use of each weight:
-every matrix product and convolution in which a parameter, or what is computed from
-parameters alone, is a factor. What is not counted: products of two activations (of
-attention, q k^T and the one with v), elementwise work (batch norm, activations, layer
-scales), pooling and look-ups. A low-rank layer of rank r takes r (m + n) instead of
-m n, of both, also where its weight U V^T is multiplied first or read by other code.
+The conventions reproduce the paper's tables. Parameters are all trained numbers; shared
+ones count once. MACs are those of linear maps with weights, one for each use of each
+weight: every matrix product and convolution with a factor that is a parameter or is
+computed from parameters alone. The count leaves out products of two activations (in
+attention, q k^T and the product with v), elementwise work (batch norm, activations,
+layer scales), pooling and look-ups. A low-rank layer of rank r counts r (m + n) instead
+of m n for both, even where U V^T is computed first or other code reads the weight.
 """
 
 import copy
@@ -38,9 +38,10 @@ class Footprint(NamedTuple):
 
 
 class LayerSize(NamedTuple):
-    """One low-rank layer: W is (m, n), applied to ``positions`` vectors a pass.
+    """One low-rank layer: W is (m, n), applied to ``positions`` vectors in a pass.
 
-    Of a layer of several blocks it is the size of one, and positions are of all.
+    For a layer of several blocks, m and n are those of one block, and the positions are
+    those of all blocks.
     """
 
     m: int
@@ -50,12 +51,14 @@ class LayerSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """What a network costs at any ranks: all of it is arithmetic on this.
+    """The cost of a network at any ranks, by arithmetic.
 
-    fixed: the part that is not low-rank, biases included. maps: {name: LayerSize}.
-    uncounted: what uses weights in a way that has no count, by name. read: names of
-    the layers whose weight other code reads: they are dense when merged. blocks: {name:
-    number of blocks} of the layers that have several.
+    Attributes:
+        fixed: the Footprint of everything that is not low-rank, with all biases.
+        maps: {name: LayerSize} of the low-rank layers.
+        uncounted: the names of weights that are used in a way that has no count.
+        read: the names of layers whose weight other code reads; merged, they are dense.
+        blocks: {name: number of blocks} of the layers that have several.
     """
 
     fixed: Footprint
@@ -65,11 +68,14 @@ class Costs:
     blocks: dict = field(default_factory=dict)
 
     def footprint(self, ranks, merged=False):
-        """Footprint at ``ranks`` {name: r}.
+        """The Footprint at other ranks.
 
-        merged: as `maestro.merge` stores the layers, instead of always as two factors:
-        in the smallest plain form (`forms`; dense if other code reads the weight), rank
-        0 as rank 1. "aligned": as ``merge(net, aligned=True)`` does.
+        Args:
+            ranks: {name: r}.
+            merged: if true, count each layer as `maestro.merge` stores it: in the
+                smallest plain form (`forms`; dense if other code reads the weight), and
+                rank 0 as rank 1. "aligned" counts as ``merge(net, aligned=True)``
+                stores. Otherwise each layer counts as two factors.
         """
         if merged not in (False, True, "aligned"):
             raise ValueError(f'merged={merged!r}: it takes False, True or "aligned"')
@@ -86,18 +92,20 @@ class Costs:
 
 
 def footprint(net, example_inputs=(), merged=False, **keywords):
-    """Footprint of ``net``: its parameters, and the MACs of one forward pass.
+    """The parameters of ``net`` and the MACs of one forward pass.
 
     Args:
         net: any nn.Module, factorised or not.
-        example_inputs, keywords: what the network is called with; see `costs`. Give
-            one example (batch 1) to count the MACs of one.
-        merged: as in `Costs.footprint`.
+        example_inputs, keywords: the inputs, as for `costs`; with one example (batch 1)
+            the MACs are those of one example.
+        merged: as for `Costs.footprint`.
+
     Returns:
-        Footprint(params, macs)
+        Footprint(params, macs).
+
     Raises:
-        ValueError: some weights are used in a way that has no count (it names them),
-            or the network cannot run on shapes alone.
+        ValueError: some weights are used in a way that has no count (the message names
+            them), or the network cannot run on shapes alone.
     """
     counted = costs(net, example_inputs, **keywords)
     if counted.uncounted:
@@ -110,11 +118,11 @@ def footprint(net, example_inputs=(), merged=False, **keywords):
 
 
 def costs(net, example_inputs=(), **keywords):
-    """`Costs` of ``net``: what it takes at its ranks, and at any others.
+    """The `Costs` of ``net``, at its own ranks and at any others.
 
-    A copy of the network without numbers runs on the inputs' shapes; nothing is
+    A copy of the network without numbers runs on the shapes of the inputs. Nothing is
     computed, and ``net`` stays as it is. Integers, booleans and buffers keep their
-    values, because networks look at them (lengths, masks, flags).
+    values, because the code of networks reads them (lengths, masks, flags).
 
     Args:
         net: any nn.Module, factorised or not.
@@ -174,10 +182,10 @@ def _shape_of_float(x):
 
 
 def _ghost(net):
-    """A copy of ``net`` whose parameters have shapes only, low-rank layers made dense.
+    """A copy of ``net`` whose parameters have shapes only and whose layers are dense.
 
-    What a low-rank layer's weight is applied to does not depend on its rank, so the
-    copy stands for the network at any ranks.
+    The inputs of a low-rank layer do not depend on its rank, so the copy represents the
+    network at any ranks.
     """
     memo = {}
     for module in net.modules():
@@ -219,9 +227,15 @@ def _where(error, ghost):
 
 
 def _share_out(products, sizes, weights):
-    """Whose MACs the products are: (of dense weights, {layer: MACs}, layers unclear).
+    """Assign the MACs of the products to dense weights and to low-rank layers.
 
-    sizes: {parameter's name: elements}. weights: {weight's name: low-rank layer}.
+    Args:
+        products: [Product, ...].
+        sizes: {name of a parameter: its elements}.
+        weights: {name of a weight: its low-rank layer}.
+
+    Returns:
+        (MACs of dense weights, {layer: MACs}, layers with a weight mixed with others).
     """
     fixed, of_layers, mixed = 0, Counter(), set()
     for factors, macs in products:

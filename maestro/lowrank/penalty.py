@@ -3,13 +3,13 @@
     P = sum over layers i, sum over b = 1..r_i of ||U_{b:}|| + ||V_{b:}||
 
 U_{b:} is columns b..r. (Algorithm 1 prints prefixes; Eq. 5 and the text are right.)
-Column j stands in the suffixes b <= j, so the gradient is a column scaling,
+Column j is in the suffixes b <= j, so the gradient scales the columns,
 
     dP/dU_j = U_j * sum over b <= j of 1 / ||U_{b:}||,
 
-which needs one sum of squares a column and two running sums. Where a suffix norm is
-zero so are its columns, and zero is the subgradient that is used, of the second order
-as well. Norms of half-precision factors are taken in single precision.
+which takes one sum of squares for each column and two running sums. Where a suffix norm
+is zero, all its columns are zero, and the subgradient is zero, of the second order as
+well. Norms of half-precision factors are computed in single precision.
 """
 
 import torch
@@ -20,20 +20,20 @@ from .factorize import low_rank_layers
 
 
 def suffix_norms(matrix):
-    """||M_{b:}|| for b = 1..r: Frobenius norms of columns b..r of M (rows, r); (r,)."""
+    """The Frobenius norms ||M_{b:}|| (r,) of columns b..r of M (rows, r), b = 1..r."""
     return _root(_tail_sums(_column_squares(matrix))).flip(-1)
 
 
 def importance(layer):
-    """||U_{b:}|| * ||V_{b:}|| for b = 1..r (Algorithm 1, line 11); (r,), falling."""
+    """||U_{b:}|| * ||V_{b:}|| (r,) for b = 1..r, falling (Algorithm 1, line 11)."""
     return suffix_norms(layer.U.detach()) * suffix_norms(layer.V.detach())
 
 
 def hierarchical_group_lasso(net):
-    """Eq. 5 without lambda_gl: a scalar tensor, differentiable as often as wanted.
+    """Eq. 5 without lambda_gl: a scalar tensor, differentiable any number of times.
 
-    net: a factorised network. Raises ValueError if it has no low-rank layers: a
-    penalty that sees nothing is a mistake.
+    net: a factorised network. Raises ValueError if it has no low-rank layers, because a
+    penalty of nothing is a mistake.
     """
     return _root(_tail_sums(_ColumnSquares.apply(*_factors(net)))).sum()
 
@@ -42,14 +42,20 @@ def hierarchical_group_lasso(net):
 def add_lasso_gradient(net, lambda_gl):
     """Add lambda_gl times the gradient of Eq. 5 to the ``.grad`` of the factors.
 
-    What ``(lambda_gl * hierarchical_group_lasso(net)).backward()`` adds, but without
-    autograd: each factor is read once for its column sums, and once more to be added.
-    Call it after the loss's own backward pass. lambda_gl: a number or a scalar tensor,
-    0 or more. Raises ValueError as the penalty does.
+    The result is that of ``(lambda_gl * hierarchical_group_lasso(net)).backward()``,
+    without autograd: each factor is read once for its column sums and once to be added.
+    Call this function after the backward pass of the loss.
+
+    Args:
+        net: a factorised network.
+        lambda_gl: a number or a scalar tensor, 0 or more.
+
+    Raises:
+        ValueError: as `hierarchical_group_lasso`, or lambda_gl is wrong.
     """
     factors = _factors(net)
     norms = _tail_sums(_padded_squares(factors)).sqrt().flip(1)
-    # by which column j stands in the gradient: the sum over b <= j of 1 / ||M_{b:}||
+    # the factor of column j in the gradient: the sum over b <= j of 1 / ||M_{b:}||
     scale = torch.where(norms > 0, 1 / norms, 0).cumsum(1)
     scale *= _number("lambda_gl", lambda_gl)
     for factor, row in zip(factors, scale, strict=True):
@@ -62,20 +68,26 @@ def add_lasso_gradient(net, lambda_gl):
 
 @torch.no_grad()
 def proximal_step(net, threshold):
-    """Put in place of each factor M what the lasso and staying near M agree on.
+    """Replace each factor M by the proximal point of the lasso. Not in the paper.
 
-    That is the X with the least 1/2 ||X - M||^2 + threshold * sum_b ||X_{b:}||, exact
-    zeros included: where the subgradient of Eq. 5 throws a small column from side to
-    side, this ends it. Not in the paper. The suffixes are nested, so that one pass from
-    the last column to the first finds it: each suffix in turn, with what is left of the
-    columns behind, loses ``threshold`` of its norm (Jenatton et al. 2011, Sec. 3).
+    The proximal point is the X that minimises
+    1/2 ||X - M||^2 + threshold * sum_b ||X_{b:}||. It has exact zeros, where the
+    subgradient of Eq. 5 would move a small column back and forth. The suffixes are
+    nested, so one pass from the last column to the first computes X: the norm of each
+    suffix, with the columns behind it already reduced, is reduced by ``threshold``
+    (Jenatton et al. 2011, Sec. 3).
 
-    threshold: lambda_gl times the length of the step, a number or a scalar tensor, 0 or
-    more. Raises ValueError as the penalty does.
+    Args:
+        net: a factorised network.
+        threshold: lambda_gl times the length of the step, a number or a scalar tensor,
+            0 or more.
+
+    Raises:
+        ValueError: as `hierarchical_group_lasso`, or threshold is wrong.
     """
     factors = _factors(net)
     threshold = _number("threshold", threshold)
-    # in double: a step is a millionth of a norm, and its part is multiplied up
+    # in double precision: a step is a millionth of a norm, and products amplify errors
     squares = _padded_squares(factors).double()
     before, after = [], [squares.new_zeros(len(squares))]
     for square in reversed(squares.unbind(1)):
@@ -128,12 +140,12 @@ def _factors(net):
 
 
 def _number(name, value):
-    """``value``; a tensor as it is, since to look at it would wait for the device."""
+    """``value``, checked unless it is a tensor: a check would wait for the device."""
     return value if isinstance(value, torch.Tensor) else number(name, value)
 
 
 def _wide(matrix):
-    """In single precision at least: the squares of half precision soon overflow."""
+    """``matrix`` in single precision or better: squares of half precision overflow."""
     return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
 
 
@@ -143,9 +155,9 @@ def _column_squares(matrix):
 
 
 def _padded_squares(factors):
-    """Column squares of every factor, a row for each: (factors, most columns).
+    """The column squares of all factors, one in each row: (factors, most columns).
 
-    Behind a factor's last column stand zeros; they change no suffix before them.
+    Zeros follow the last column of a factor; they do not change the suffix norms.
     """
     return _padded([_column_squares(factor) for factor in factors])
 
@@ -159,7 +171,8 @@ def _padded(rows):
 def _tail_sums(squares):
     """Sums of the last 1, 2, ... numbers, along the last dimension.
 
-    The small ones stand there and are added first, so that they are not lost.
+    The last numbers are the small ones. They are added first, so that rounding does not
+    lose them.
     """
     return squares.flip(-1).cumsum(-1)
 

@@ -1,9 +1,9 @@
-"""The matrix products of a forward pass that have a weight in them, and their MACs.
+"""The matrix products with weights of a forward pass, and their MACs.
 
-PyTorch's dispatcher is watched while a network runs on shapes alone. However a module
-is called, and however its weights are read, its products arrive here as ``aten.mm``,
-``aten.convolution`` and a few others. Each tensor is followed from its sources, so that
-a product with a weight is told from a product of two activations.
+The code watches PyTorch's dispatcher while a network runs on shapes alone. However a
+module is called, and however its weights are read, its products arrive here as
+``aten.mm``, ``aten.convolution`` and a few others. The sources of each tensor are
+tracked, which distinguishes a product with a weight from a product of two activations.
 """
 
 import math
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 # sources of a tensor besides the names of parameters; a constant has none
 INPUT = "the input"  # the tensor is an activation
-COMPUTED = "a product"  # of weights: a weight made of others, or a learned query
+COMPUTED = "a product"  # of weights: a computed weight, or a learned query
 
 # {operator: which arguments are the factors (..., m, k) and (..., k, n)}
 MATRIX_PRODUCTS = {
@@ -46,14 +46,14 @@ KERNELS = {
 
 
 class Weight(NamedTuple):
-    """A factor of a product: what it was computed from, and how many numbers it has."""
+    """A weight in a product: its sources, and the number of its elements."""
 
     sources: frozenset
     elements: int
 
 
 class Product(NamedTuple):
-    """One product. weights: a `Weight` for each factor that is one."""
+    """One product. weights: a `Weight` for each factor that is a weight."""
 
     weights: list
     macs: int
@@ -98,7 +98,7 @@ class ProductCounter(TorchDispatchMode):
         elif packet in KERNELS:
             self._count_kernel(packet, args, out)
         elif packet.__name__.startswith("new_") or packet.__name__.endswith("_like"):
-            return frozenset()  # of the argument, the shape only
+            return frozenset()  # such an operator uses the shape of its argument only
         else:
             if func.namespace not in ("aten", "prim", "prims"):
                 names = [self._sources(x) for x in given if x.ndim > 1]
@@ -119,7 +119,7 @@ class ProductCounter(TorchDispatchMode):
             self.products.append(Product(weights, macs))
 
     def _count_kernel(self, packet, args, out):
-        """A kernel that depends on the input counts too: no attention is like that."""
+        """Count a convolution; unlike in attention, a kernel from the input counts."""
         kernel, sources = args[1], self._sources(args[1])
         transposed = packet is aten.convolution and args[6]
         macs = KERNELS[packet](*args[:2], out, transposed)
@@ -138,9 +138,9 @@ class ProductCounter(TorchDispatchMode):
         )
 
     def _mark(self, tensor, sources):
-        """Let ``tensor``, and all that shares its storage, have these sources."""
+        """Record the sources of ``tensor`` and of all that share its storage."""
         sources = frozenset({INPUT} if INPUT in sources else sources)
-        storage = tensor.untyped_storage()  # kept: no other can take its address
+        storage = tensor.untyped_storage()  # kept, so that its address stays taken
         self._known[storage._cdata] = storage, sources
 
     def _sources(self, tensor):
@@ -149,10 +149,10 @@ class ProductCounter(TorchDispatchMode):
 
 
 def _run_on_shapes(func, args, kwargs):
-    """``func`` on tensors of which some, on "meta", have shapes only."""
+    """The result of ``func``; some of the tensors, on "meta", have shapes only."""
     try:
         out = func(*args, **kwargs)
-    except RuntimeError:  # both kinds together, or a shape to be copied to a device
+    except RuntimeError:  # both kinds mixed, or a shape that is copied to a device
         moved, named = tree_map_only(
             torch.Tensor | torch.device, _to_meta, (args, kwargs)
         )

@@ -1,10 +1,11 @@
-"""Which layers' weights a network's code reads, instead of calling the layers.
+"""The layers whose weights a network's code reads instead of calling the layers.
 
-Attention blocks that compute with ``self.qkv.weight`` (Swin, BEiT, EVA-02), checks of
-``self.wo.weight.dtype`` (T5), the fast path of nn.TransformerEncoderLayer: such a layer
-must go on answering ``.weight``. A reading that happens in a forward pass is noted by
-the layer. For networks that have not run yet, the byte code of all that ``forward``
-reaches in each module's class is searched for ``X.weight`` and ``X.bias``.
+Examples are attention blocks that compute with ``self.qkv.weight`` (Swin, BEiT,
+EVA-02), checks of ``self.wo.weight.dtype`` (T5), and the fast path of
+nn.TransformerEncoderLayer. Such a layer must keep a ``.weight``. A layer notes when its
+weight is read in a forward pass. For networks that have not run yet, this module
+searches the byte code that ``forward`` reaches in the class of each module for
+``X.weight`` and ``X.bias``.
 """
 
 import dis
@@ -18,7 +19,7 @@ from .slots import owned
 
 
 def weights_read(net):
-    """The low-rank layers of ``net`` whose weight or bias other code reads: a set."""
+    """The set of low-rank layers of ``net`` whose weight or bias other code reads."""
     found = {m for m in net.modules() if isinstance(m, LowRank) and m.weight_was_read}
     found |= owned(net)
     names_in = {kind: _names_read(kind) for kind in {type(m) for m in net.modules()}}
@@ -26,7 +27,7 @@ def weights_read(net):
         names = names_in[type(parent)]
         for name, module in parent.named_modules() if names else ():
             last = name.rpartition(".")[2]
-            # of a variable it is not known which of the module's own layers it is
+            # a variable may hold any of the layers that the module holds itself
             unknown = None in names and name in _held(parent)
             if isinstance(module, LowRank) and (last in names or unknown):
                 found.add(module)
@@ -34,7 +35,7 @@ def weights_read(net):
 
 
 def _held(parent):
-    """Names of what ``parent`` holds itself, in containers of modules too."""
+    """The names of the modules that ``parent`` holds, directly or in containers."""
     names = set()
     for name, child in parent.named_children():
         names.add(name)
@@ -44,10 +45,10 @@ def _held(parent):
 
 
 def _names_read(kind):
-    """X of all ``X.weight`` and ``X.bias`` that ``kind.forward`` reaches.
+    """The X of all ``X.weight`` and ``X.bias`` that ``kind.forward`` reaches.
 
-    What it reaches: methods of the class and functions of its file, by their names.
-    None stands for an X without a name: a variable, an item of a list.
+    ``forward`` reaches the methods of the class and the functions of its file that it
+    names. None stands for an X without a name: a variable, an item of a list.
     """
     if issubclass(kind, LowRank):
         return set()
@@ -65,7 +66,7 @@ def _names_read(kind):
 
 
 def _codes(code):
-    """``code`` and that of the functions defined in it."""
+    """``code`` and the code of the functions defined in it."""
     yield code
     for constant in code.co_consts:
         if inspect.iscode(constant):

@@ -1,4 +1,4 @@
-"""Other layers in the places of some, with what users attached to those."""
+"""Replacing layers of a network, with everything that users attached to them."""
 
 from functools import partial
 
@@ -6,8 +6,8 @@ from torch import nn
 
 from .watching import note_replaced
 
-# what modules have of their own, and what nn.Linear, nn.Conv2d and low-rank layers add;
-# any other attribute is a user's
+# the attributes of nn.Module, nn.Linear, nn.Conv2d and low-rank layers; any other
+# attribute is a user's
 DENSE = {
     *vars(nn.Module()),
     *nn.Linear.__constants__,
@@ -22,12 +22,15 @@ def replace(net, new):
     """Put ``new[layer]`` in the place of each layer of ``net`` that is in ``new``.
 
     Args:
-        net: any nn.Module; layers that it has in several places included.
-        new: {layer: the one to replace it}
+        net: any nn.Module. A layer may be in several places.
+        new: {layer: its replacement}.
+
     Returns:
-        ``net``, or what replaces it, if ``net`` itself is such a layer.
+        ``net``, or its replacement if ``net`` itself is in ``new``.
+
     Raises:
-        ValueError: the network keeps a layer elsewhere as well; nothing is changed.
+        ValueError: the network also keeps a layer in a plain attribute; nothing is
+            changed.
     """
     _refuse_other_holders(net, new)
     for old, layer in new.items():
@@ -67,9 +70,9 @@ def _hand_over(old, new):
 
 
 def _refuse_other_holders(net, layers):
-    """ValueError if a module keeps one of ``layers`` in a list, say, as well.
+    """Raise ValueError if a module also keeps one of ``layers`` in a plain attribute.
 
-    The network would go on calling the old layer there, which nobody trains.
+    The network would continue to call the old layer there, which nobody trains.
     """
     names = {layer: name for name, layer in net.named_modules()}
     for holder, name in names.items():
@@ -86,7 +89,7 @@ def _refuse_other_holders(net, layers):
 
 
 def _modules_in(value, depth=4):
-    """The modules that a plain attribute holds: in containers, methods, partials."""
+    """The modules that a plain attribute holds in containers, methods or partials."""
     if isinstance(value, nn.Module):
         yield value
     elif depth:

@@ -1,4 +1,4 @@
-"""Gradients of the factors, scaled so that a step moves W as a dense layer's would.
+"""Gradients of the factors, scaled so that a step moves W as in a dense layer.
 
 A step along the gradient G of W moves U by G V and V by G^T U, and so W by
 G V V^T + U U^T G: G counts as often as the singular values say along its directions. A

@@ -1,9 +1,9 @@
-"""Progressive shrinking: columns are cut out of the layers and stay out (Sec. 3.3).
+"""Progressive shrinking: columns are removed from the layers for good (Sec. 3.3).
 
-The authors' code masks them instead: masked columns stay in the weights, in the lasso
-and in the mask's next decision, and can come back. Here U, V, their gradients and the
-optimiser's state get smaller, and what is cut is gone. The parameters stay the same
-objects, so that whoever trains them goes on.
+The authors' code masks columns instead: masked columns stay in the weights, in the
+lasso and in the next decision on the mask, and can return. Here U, V, their gradients
+and the optimiser's state become smaller, and a removed column cannot return. The
+parameter objects stay the same, so that an optimiser continues to train them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,17 +23,19 @@ from .watching import settle, unsettled
 def shrink(net, optimizer=None, eps_ps=1e-7):
     """Cut each layer where its suffix importance falls to ``eps_ps`` or below.
 
-    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-18). Works as
-    `truncate` does, which see for what else must know of a cut.
+    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-18). The cut is
+    that of `truncate`, which also lists the objects that must be updated after a cut.
 
     Args:
         net: a factorised network, the one inside DistributedDataParallel.
-        optimizer: the one that trains ``net``, or several; None after training.
+        optimizer: the optimiser of ``net``, or several; None after training.
         eps_ps: a number >= 0.
+
     Returns:
         {name: r} of all low-rank layers.
+
     Raises:
-        ValueError: before anything is cut; as `truncate`, or factors are not finite.
+        ValueError: as `truncate`, or factors are not finite. Nothing is cut then.
     """
     number("eps_ps", eps_ps)
     kept = {}
@@ -46,28 +48,30 @@ def shrink(net, optimizer=None, eps_ps=1e-7):
 
 
 def truncate(net, ranks, optimizer=None):
-    """Keep the first ``ranks[name]`` columns of each layer named; for good.
+    """Keep the first ``ranks[name]`` columns of each named layer; remove the others.
 
-    The optimisers' state is cut along where it is made of numbers for each weight, each
-    row or each column (SGD, Adam, Muon, Adafactor and their like); what else belongs to
-    a factor that is cut starts anew (Shampoo, SOAP, LBFGS). An optimiser that is not
-    given here, but holds such state, is stopped at its next step.
+    State of the optimisers with a number for each weight, row or column (SGD, Adam,
+    Muon, Adafactor and similar) is cut as well. Other state of a factor that is cut
+    starts anew (Shampoo, SOAP, LBFGS). An optimiser that holds state of the factors but
+    is not given here raises an error at its next step.
 
-    DistributedDataParallel must be wrapped around the network again; a wrapper made
-    before the cut is stopped in its forward pass. An average of the weights must be cut
-    as well, by ``maestro.truncate(average.module, maestro.ranks(net))``; before, an
+    Wrap the network in DistributedDataParallel again after a cut; an older wrapper
+    raises an error in its forward pass. An average of the weights must be cut as well,
+    by ``maestro.truncate(average.module, maestro.ranks(net))``; until then an
     AveragedModel cannot be updated (RuntimeError: sizes must match).
 
     Args:
         net: a factorised network, the one inside DistributedDataParallel.
-        ranks: {name: r}, 0 <= r <= the layer's rank; layers not named keep theirs.
-        optimizer: the one that trains ``net``, or several; None after training.
+        ranks: {name: r}, 0 <= r <= the layer's rank; other layers keep their rank.
+        optimizer: the optimiser of ``net``, or several; None after training.
+
     Returns:
         {name: r} of all low-rank layers.
+
     Raises:
-        ValueError: before anything is cut. Nothing is low-rank, or wrapped or sharded;
-            an unknown name, a rank out of range; optimisers that do not hold all
-            factors, or are none.
+        ValueError: the network has no low-rank layers, or is wrapped or sharded; a name
+            is unknown or a rank out of range; an optimiser is none, or the optimisers
+            do not hold all factors. Nothing is cut then.
     """
     layers = _layers(net)
     cut = _smaller(ranks, layers)
@@ -121,7 +125,7 @@ def _energy_rank(layer, share):
 
 
 def _layers(net):
-    """The low-rank layers of ``net``; ValueError if it cannot be cut as it is."""
+    """The low-rank layers of ``net``; ValueError if the network cannot be cut."""
     if isinstance(net, nn.parallel.DistributedDataParallel):
         raise ValueError(
             "net is wrapped in DistributedDataParallel, which would go on with the old "
@@ -140,7 +144,7 @@ def _layers(net):
 
 
 def _smaller(ranks, layers):
-    """{layer: rank} of those layers that lose columns; ValueError, as `truncate`."""
+    """{layer: rank} of the layers that lose columns; ValueError as `truncate`."""
     if not isinstance(ranks, Mapping):
         raise ValueError(f"ranks={ranks!r}: it takes {{layer name: rank}}")
     for name, rank in ranks.items():
@@ -158,7 +162,7 @@ def _smaller(ranks, layers):
 
 
 def _optimizers(given):
-    """The optimisers that were given: none, one or several; ValueError otherwise."""
+    """The given optimisers as a list; ValueError if one is no optimiser."""
     if given is None or isinstance(given, Optimizer):
         return [given] if given else []
     several = list(given) if isinstance(given, Iterable) else [given]

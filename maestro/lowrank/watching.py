@@ -1,9 +1,10 @@
-"""What would go wrong silently in somebody else's loop, watched from two places.
+"""Errors for mistakes in a user's training loop that would otherwise stay silent.
 
-Before an optimiser's step: it may hold weights of layers that were replaced, or state
-for factors that have another number of columns since. In a layer's forward pass: the
-network may be wrapped for data parallelism at other shapes. Whoever does these things
-by the book pays nothing for it: there is nothing to look for then.
+Before an optimiser's step, the code checks that the optimiser holds no weights of
+replaced layers, and no state for factors that have changed their number of columns. In
+a layer's forward pass, the code checks that a data-parallel wrapper was made at the
+current shapes. A loop without such a mistake pays nothing, because the checks run only
+after layers were replaced or resized.
 """
 
 from functools import cache
@@ -16,21 +17,21 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .states import refuse_stale_state
 
 _replaced = WeakIdKeyDictionary()  # {parameter of a layer that is no longer used: True}
-_resized = WeakKeyDictionary()  # {layer: shapes that its factors had, not yet settled}
+_resized = WeakKeyDictionary()  # {layer: earlier shapes of its factors, not settled}
 _maybe_empty = WeakSet()  # layers that were resized and may have no columns
 _wrapped = WeakKeyDictionary()  # {wrapper: shapes of the parameters that it wraps}
-_changes = [0]  # how often factors were resized
+_changes = [0]  # the number of times that factors were resized
 
 
 def note_replaced(parameters):
-    """From now on an optimiser that holds one of these is made too early."""
+    """From now on, an optimiser that holds one of ``parameters`` raises an error."""
     _watch_optimizers()
     for parameter in parameters:
         _replaced[parameter] = True
 
 
 def note_resized(layer):
-    """The factors of ``layer`` are about to get another number of columns."""
+    """Note that the factors of ``layer`` are about to change their columns."""
     _watch_optimizers()
     _changes[0] += 1
     _resized.setdefault(layer, set()).update((layer.U.shape, layer.V.shape))
@@ -38,7 +39,7 @@ def note_resized(layer):
 
 
 def unsettled(layers):
-    """{factor: shapes that optimisers may still hold state of}, of these layers."""
+    """{factor: shapes for which optimisers may still hold state} of ``layers``."""
     return {
         factor: {shape for shape in _resized[layer] if shape[0] == len(factor)}
         for layer in layers
@@ -48,13 +49,13 @@ def unsettled(layers):
 
 
 def settle(layers):
-    """All optimisers of these layers hold state of the shapes that they have now."""
+    """Note that all optimisers of ``layers`` hold state of the current shapes."""
     for layer in layers:
         _resized.pop(layer, None)
 
 
 def refuse_old_wrapper():
-    """RuntimeError in the forward pass of a wrapper that was made before a cut."""
+    """Raise RuntimeError in the forward pass of a wrapper made before a cut."""
     wrapper = DistributedDataParallel._get_active_ddp_module()
     if wrapper is None or not wrapper.training:
         return
@@ -72,13 +73,13 @@ def refuse_old_wrapper():
 
 
 def _wraps(wrapper, parameters):
-    """Whether the new ``wrapper`` was made for the parameters as they are now."""
-    told = wrapper._get_ddp_logging_data()
+    """Whether the new ``wrapper`` was made at the current sizes of ``parameters``."""
+    logged = wrapper._get_ddp_logging_data()
     trained = [p for p in parameters if p.requires_grad]
-    if told["num_parameter_tensors"] != len(trained):
-        return True  # some were frozen, or thawed, meanwhile: nothing to compare with
+    if logged["num_parameter_tensors"] != len(trained):
+        return True  # parameters were frozen or thawed: no comparison is possible
     size = sum(p.numel() * p.element_size() for p in trained)
-    return told["total_parameter_size_bytes"] == size
+    return logged["total_parameter_size_bytes"] == size
 
 
 @cache
@@ -95,7 +96,7 @@ def _before_step(optimizer, args, kwargs):
     if not _replaced and not _resized:
         return
     held = [p for group in optimizer.param_groups for p in group["params"]]
-    # what has a gradient is used somewhere else as well
+    # a parameter with a gradient is still used elsewhere
     if any(p in _replaced and p.grad is None for p in held):
         raise RuntimeError(
             f"this {type(optimizer).__name__} holds weights of layers that `factorize` "
