@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from maestro.training.recalibration import recalibrate
+from maestro import recalibrate
 
 
 class Normed(nn.Module):
@@ -21,9 +21,9 @@ class Normed(nn.Module):
 def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits):
     net = Normed().eval()
     net.first.running_mean.fill_(7.0)
-    recalibrate(net, few_digits, batch_size=30, batches=3)
+    taken = list(few_digits.epoch(30, seed=0))[:3]
+    assert recalibrate(net, taken) is net
     with torch.no_grad():
-        taken = list(few_digits.epoch(30, seed=0))[:3]
         batches = [net.conv(x) for x, _ in taken]
         mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
         var = torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0)
@@ -39,4 +39,12 @@ def test_without_batch_norm_nothing_is_computed(few_digits):
         def forward(self, x):
             raise AssertionError("it was called")
 
-    recalibrate(Refuses(1, 1), few_digits, batch_size=30)
+    recalibrate(Refuses(1, 1), few_digits.epoch(30, seed=0))
+
+
+def test_without_batches_nothing_is_changed(few_digits):
+    net = Normed()
+    net.first.running_mean.fill_(7.0)
+    with pytest.raises(ValueError, match="batches is empty"):
+        recalibrate(net, [])
+    assert (net.first.running_mean == 7).all()

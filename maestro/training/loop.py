@@ -7,12 +7,14 @@ randomness. Several processes can train one run (distributed.py).
 """
 
 import hashlib
+import itertools
 import math
 
 import torch
 
 from .. import datasets, methods, models
 from ..config import RunConfig
+from ..lowrank import recalibrate
 from ..lowrank.counting import costs
 from ..methods import Change
 from .distributed import ALONE
@@ -21,10 +23,11 @@ from .history import History
 from .machine import pick_device, pick_precision
 from .memory import Peak
 from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_lr
-from .recalibration import RECALIBRATION, recalibrate
 from .replay import Replay
 from .step import Step
 
+# batches, of at most 128 examples, for the statistics of batch norm
+RECALIBRATION = 200
 # attributes of the state that are numbers or text
 PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions")
 
@@ -183,7 +186,8 @@ class Training:
         examples = RECALIBRATION * min(size, 128)
         if self.device.type == "cuda":  # small batches would leave the device idle
             size = max(size, 1000)
-        recalibrate(net, self.task, size, math.ceil(examples / size))
+        batches = self.task.epoch(size, seed=0)
+        recalibrate(net, itertools.islice(batches, math.ceil(examples / size)))
 
     def _batches(self):
         """The remaining batches of the current epoch."""
