@@ -20,6 +20,8 @@ LAYERS = [
     (lambda: nn.Conv1d(4, 24, 5, 2, 1), (2, 4, 13)),
     (lambda: nn.Conv2d(3, 24, 3, padding=1), (2, 3, 8, 9)),
     (lambda: nn.Conv2d(16, 32, 3, 2, groups=2, bias=False), (2, 16, 8, 9)),
+    (lambda: nn.ConvTranspose2d(20, 4, 3, 2, bias=False), (2, 20, 4, 5)),
+    (lambda: nn.ConvTranspose1d(36, 8, 4, groups=2), (2, 36, 5)),
     (lambda: nn.Conv3d(2, 18, 2, padding_mode="circular", padding=1), (1, 2, 4, 5, 6)),
 ]
 

@@ -155,6 +155,8 @@ def test_a_transposed_convolution_is_told_its_output_size(rank):
     for size in [(9, 7), (10, 8), [2, 3, 10, 7]]:
         out = layer(x, output_size=size)
         same(out, dense_twin(layer, dense)(x, output_size=size))
+    merged = maestro.merge(layer)  # to a layer that can be told, too
+    same(merged(x, output_size=size), out)
 
 
 def test_rank_zero_is_the_bias(case):

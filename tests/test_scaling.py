@@ -92,3 +92,22 @@ def test_damping_shortens_the_steps_of_small_columns():
     assert layer.U.grad[:, 5].abs().max() < 1e-5 / (0.1 * mean)
     with pytest.raises(ValueError, match="damping=-1"):
         scale_gradients(layer, -1)
+
+
+def test_each_block_is_scaled_by_itself():
+    """A convolution in two groups steps as two convolutions do."""
+    whole = nn.Conv1d(6, 8, 2, groups=2, bias=False).double()
+    halves = [nn.Conv1d(3, 4, 2, bias=False).double() for _ in range(2)]
+    for half, weight in zip(halves, whole.weight.detach().chunk(2), strict=True):
+        half.weight.data.copy_(weight)
+    x = torch.randn(5, 6, 7, dtype=torch.float64)
+    layer, apart = maestro.factorize(whole), [maestro.factorize(h) for h in halves]
+    layer(x).square().sum().backward()
+    for one, part in zip(apart, x.chunk(2, 1), strict=True):
+        one(part).square().sum().backward()
+    for net in (layer, *apart):
+        scale_gradients(net, 0.0)
+    for name in "UV":
+        expected = torch.cat([getattr(one, name).grad for one in apart])
+        found = getattr(layer, name).grad
+        assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()

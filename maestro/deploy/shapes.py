@@ -30,17 +30,15 @@ def fit(net, tensors, kinds, source):
     Raises:
         ValueError: the tensors are not those of this architecture; nothing is changed.
     """
-    new, names = {}, {}
-    for name, place in _places(net, tensors, kinds, source).items():
-        new.setdefault(place, None)
-        names.setdefault(place, name)
-    for place, name in names.items():
-        new[place] = _empty(place, name, tensors, source)
+    new = {}
+    for name, place in _places(net, tensors, kinds).items():
+        if place not in new:  # of several names the first will do
+            new[place] = _empty(place, name, tensors)
     _refuse_misfits(net, new, tensors, source)
     return put_in_place(net, new)
 
 
-def _places(net, tensors, kinds, source):
+def _places(net, tensors, kinds):
     """{name: `Place`} of what has another form in ``tensors`` than in ``net``."""
     modules = dict(net.named_modules(remove_duplicate=False))
     found = {}
@@ -71,9 +69,8 @@ def _form(name, module, tensors, kinds):
     return DENSE if is_conv1d(module) and kinds.get(name) == "Linear" else None
 
 
-def _empty(place, name, tensors, source):
-    """The layer for ``place``, of the form and rank of ``tensors``; numbers do not
-    matter."""
+def _empty(place, name, tensors):
+    """The layer for ``place``, in the form and rank of ``tensors``, to be loaded."""
     module, at = place.module, f"{name}." if name else ""
     form = FACTORS if place.blocks else _form(name, module, tensors, {name: "Linear"})
     if form == FACTORS:

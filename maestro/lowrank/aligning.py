@@ -5,7 +5,12 @@ rows of U G are an identity, which needs no numbers and no work:
 
     h = B x,   y = [h, A h], in the order of the outputs,
 
-where B (r, n) are r rows of W = U V^T and A (m - r, r) makes the others from these. If
+where B (r, n) are r rows of W = U V^T and A (m - r, r) makes the others from these. A
+transposed convolution puts out patches: of it r of the n inputs are taken instead,
+
+    h = x_1 + A^T x_2,   y = C h,
+
+with x_1 these inputs, x_2 the others, and C (m, r) the columns of W for x_1. If
 the rows are chosen so that no number of A is much above 1, rounding errors are not made
 larger: those of a submatrix of largest volume are such (Goreinov et al. 2010, "How to
 find a good submatrix").
@@ -60,21 +65,38 @@ def _swapped(A, i, j):
     return A
 
 
-def in_order(first, second, order, channels):
-    """x -> [h, second(h)], h = first(x), with dimension ``channels`` put in ``order``.
+# Both are made of PyTorch's own parts, as a graph of calls: a torch.fx.GraphModule is
+# copied, saved, loaded and exported without this package
 
-    It is made of PyTorch's own parts, as a graph of calls: a module of the class
-    torch.fx.GraphModule, which is copied, saved, loaded and exported without this
-    package.
-    """
+
+def outputs_in_order(first, second, order, channels):
+    """x -> [h, second(h)] with h = first(x), in ``order`` along ``channels``."""
+    graph = fx.Graph()
+    h = graph.call_module("first", (graph.placeholder("x"),))
+    rest = graph.call_module("second", (h,))
+    both = graph.call_function(torch.cat, ([h, rest], channels))
+    graph.output(_ordered(graph, both, channels))
+    return _module(graph, first, second, order)
+
+
+def inputs_in_order(first, second, order, channels, taken):
+    """x in ``order`` -> [x_1, x_2], ``taken`` in x_1 -> second(x_1 + first(x_2))."""
+    graph = fx.Graph()
+    x = _ordered(graph, graph.placeholder("x"), channels)
+    rest = graph.call_function(torch.narrow, (x, channels, taken, len(order) - taken))
+    x = graph.call_function(torch.narrow, (x, channels, 0, taken))
+    h = graph.call_function(torch.add, (x, graph.call_module("first", (rest,))))
+    graph.output(graph.call_module("second", (h,)))
+    return _module(graph, first, second, order)
+
+
+def _ordered(graph, x, channels):
+    index = graph.get_attr("order")
+    return graph.call_function(torch.index_select, (x, channels, index))
+
+
+def _module(graph, first, second, order):
     holder = nn.Module()
     holder.first, holder.second = first, second
     holder.register_buffer("order", order.to(torch.int32))
-    graph = fx.Graph()
-    h = graph.call_module("first", (graph.placeholder("x"),))
-    both = graph.call_function(
-        torch.cat, ([h, graph.call_module("second", (h,))], channels)
-    )
-    index = graph.get_attr("order")
-    graph.output(graph.call_function(torch.index_select, (both, channels, index)))
     return fx.GraphModule(holder, graph, "Aligned")

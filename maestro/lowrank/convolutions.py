@@ -166,6 +166,8 @@ class LowRankConvTranspose(_LowRankConvNd):
         return matrix.reshape(len(matrix), channels, *self.kernel_size)
 
     def forward(self, x, output_size=None):
+        if output_size is not None and not torch.compiler.is_compiling():
+            self.weight_was_read = True  # two maps in a row could not be told of it
         extra = nn.modules.conv._ConvTransposeNd._output_padding(
             self,
             x,

@@ -4,7 +4,6 @@ import torch
 
 from .arguments import called_with
 from .clock import seconds
-from .convolutions import LowRankConvTranspose
 from .factorize import low_rank_layers
 from .forms import DENSE, forms, smallest
 from .layers import LowRankWeight
@@ -86,8 +85,7 @@ def _smallest(layer, dense, aligned):
 
 def _size(layer, aligned):
     """(m, n, r, aligned), as `forms` takes them."""
-    fits = aligned and not isinstance(layer, LowRankConvTranspose)
-    return *layer.shape, layer.in_use, fits
+    return *layer.shape, layer.in_use, aligned
 
 
 def _fastest(net, layers, aligned, args, keywords):

@@ -34,11 +34,10 @@ def plain(layer, form):
 
 def _aligned(layer, U, V):
     """``layer`` as h = B x and then [h, A h], in each block (`aligning`)."""
-    m, blocks, bias = layer.shape[0], layer.blocks, layer.bias
-    found = [aligning.rows(block) for block in U.unflatten(0, (blocks, m))]
-    kept = torch.cat([g * m + rows for g, (rows, _, _) in enumerate(found)])
-    rest = torch.cat([g * m + rows for g, (_, rows, _) in enumerate(found)])
-    A = torch.cat([ratio for _, _, ratio in found])  # (G (m - r), r)
+    if isinstance(layer, LowRankConvTranspose):
+        return _aligned_inputs(layer, U, V)
+    blocks, bias = layer.blocks, layer.bias
+    kept, rest, A = _chosen(U, blocks)  # A (G (m - r), r)
     order = torch.cat([kept, rest]).argsort()
     B = product(U.double(), V.double(), blocks)[kept].to(U)
     bias_of_h = bias_of_rest = None
@@ -52,11 +51,40 @@ def _aligned(layer, U, V):
     A = A.to(U).requires_grad_(B.requires_grad)
     if isinstance(layer, LowRankLinear):
         pair = _dense(layer, B, bias_of_h), _linear(layer, A, bias_of_rest)
-        return aligning.in_order(*pair, order, -1)
+        return aligning.outputs_in_order(*pair, order, -1)
     A = A.reshape(*A.shape, *[1] * layer.dims)
     first = _dense(layer, layer.kernel(B), bias_of_h)
     second = _pointwise(layer, A, bias_of_rest)
-    return aligning.in_order(first, second, order, -layer.dims - 1)
+    return aligning.outputs_in_order(first, second, order, -layer.dims - 1)
+
+
+def _aligned_inputs(layer, U, V):
+    """``layer``, transposed, as h = x_1 + A^T x_2 and then C h, in each block."""
+    kept, rest, A = _chosen(V, layer.blocks)
+    C = product(U.double(), V.double()[kept], layer.blocks)  # W for x_1, (G m, r)
+    A = _turned(A, layer.blocks).to(U).requires_grad_(C.requires_grad)  # (G r, n - r)
+    first = _pointwise(layer, A.reshape(*A.shape, *[1] * layer.dims), None)
+    return aligning.inputs_in_order(
+        first,
+        _dense(layer, layer.kernel(C.to(U)), layer.bias),
+        torch.cat([kept, rest]),
+        -layer.dims - 1,
+        len(kept),
+    )
+
+
+def _chosen(factor, blocks):
+    """(rows kept, the others, A) of ``factor`` (G m, r), over all blocks."""
+    m = len(factor) // blocks
+    found = [aligning.rows(block) for block in factor.unflatten(0, (blocks, m))]
+    kept = torch.cat([g * m + rows for g, (rows, _, _) in enumerate(found)])
+    rest = torch.cat([g * m + rows for g, (_, rows, _) in enumerate(found)])
+    return kept, rest, torch.cat([ratio for _, _, ratio in found])
+
+
+def _turned(matrix, blocks):
+    """Each block of ``matrix`` (G k, r), transposed: (G r, k)."""
+    return matrix.unflatten(0, (blocks, -1)).mT.flatten(0, 1)
 
 
 def _dense(layer, weight, bias):

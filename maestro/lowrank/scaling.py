@@ -37,8 +37,11 @@ def scale_gradients(net, damping, columns=None):
         b = (columns or {}).get(name, layer.width)
         if b:
             U, V = layer.U[:, :b], layer.V[:, :b]
-            _divide(layer.U.grad, V, damping)
-            _divide(layer.V.grad, U, damping)
+            for grad, other in ((layer.U.grad, V), (layer.V.grad, U)):
+                if grad is not None:
+                    blocks = (M.chunk(layer.blocks) for M in (grad, other))
+                    for block in zip(*blocks, strict=True):
+                        _divide(*block, damping)
 
 
 def _divide(grad, other, damping):
@@ -46,8 +49,6 @@ def _divide(grad, other, damping):
 
     In place; the device is asked for nothing.
     """
-    if grad is None:
-        return
     b = other.shape[1]
     gram = other.t() @ other
     diagonal = gram.diagonal()
