@@ -105,10 +105,36 @@ def test_the_optimiser_has_all_but_the_factors():
     method = DLRT(skip="2")
     net = method.prepare(net, torch.zeros(1, 12), None)
     assert maestro.ranks(net) == {"0": 4}
-    [group] = method.groups([{"params": list(net.parameters())}], net)
+    groups = [{"params": list(net.parameters()), "weight_decay": 0.0}]
+    [group] = method.groups(groups, net)
     assert {id(p) for p in group["params"]} == {
         id(p) for p in (net[0].bias, net[2].weight, net[2].bias)
     }
+
+
+@pytest.mark.course
+def test_a_step_goes_as_far_as_momentum_and_decay_carry_the_others():
+    """By lr / (1 - momentum) (G + decay W), exact where G and W share their spaces."""
+    net, method = nn.Linear(20, 8), DLRT(theta=1e-9)
+    with torch.no_grad():
+        net.weight.copy_(factors([3.0, 2.0, 1.5, 1.0], 8, 20)[2])
+    net = method.prepare(net, torch.zeros(1, 20), None)
+    before, G = net.weight.detach(), factors([1.0, 0.5, 0.2, 0.1], 8, 20)[2]
+    net.U.grad, net.V.grad = G @ net.V.detach(), G.t() @ net.U.detach()
+    every = [{"params": list(net.parameters()), "weight_decay": 0.3}]
+    groups = [group | {"lr_scale": 2.0} for group in method.groups(every, net)]
+    optimizer = torch.optim.SGD(groups, 2.0 * 0.01, momentum=0.9)
+    method.after_step(net, optimizer)
+    expected = before - 0.1 * (G + 0.3 * before)
+    torch.testing.assert_close(net.weight, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "adam"}, {"lookahead": 5}], ids=["adam", "lookahead"]
+)
+def test_recipes_whose_steps_mean_something_else_are_refused(change):
+    with pytest.raises(ValueError, match="dlrt with optimizer=.* it takes sgd"):
+        DLRT().phases(Recipe(1, 1, 0.1, **change))
 
 
 @pytest.mark.parametrize("wrong", [{"theta": 0}, {"theta": 1.2}, {"start": 0}])

@@ -27,27 +27,37 @@ def test_each_round_removes_the_smallest_of_what_is_left():
     bound = sizes.median()
     expected = {i: net[i].weight.abs() > bound for i in (0, 2)}
     phases = method.phases(Recipe(3, 1, 0.1))
-    assert method.after_phase(phases[0], net, None) == Change.NEW_OPTIMIZER
+    assert method.before_epoch(net, None) == Change.NOTHING
+    assert method.after_phase(phases[0], net, None) == Change.NOTHING
+    assert method.density == 1  # a round ends with what it has trained
+    assert method.before_epoch(net, None) == Change.NEW_OPTIMIZER
     for i in (0, 2):
         rewound = start[f"{i}.weight"] * expected[i]
         assert torch.equal(net[i].weight, rewound)
         assert torch.equal(net[i].bias, start[f"{i}.bias"])
     assert method.density == 0.5
     method.after_phase(phases[1], net, None)
+    method.before_epoch(net, None)
     assert method.density == 0.25
-    assert method.after_phase(phases[2], net, None) == Change.NOTHING
+    method.after_phase(phases[2], net, None)
+    assert method.before_epoch(net, None) == Change.NOTHING
     assert method.density == 0.25
     assert method.size(net).params == 84 / 4 + 10
     assert method.size(net).bits == 32 * (84 / 4 + 10) + 84
 
 
-def test_weights_and_schedule_go_back_to_an_early_epoch(few_digits):
+def test_weights_and_schedule_go_back_to_an_early_epoch(few_digits, monkeypatch):
     config = config_of(rounds=2, fraction=0.3, rewind=1, skip=["fc3"])
-    run, starts, lrs = Training(config, task=few_digits), [], []
+    run, starts = Training(config, task=few_digits), []
+
+    def note_start():
+        if run.step == 0:
+            state = run.model.state_dict()
+            starts.append({name: weight.clone() for name, weight in state.items()})
+
+    monkeypatch.setattr(run.method, "draw", note_start)
     while not run.finished:
-        starts.append({n: w.clone() for n, w in run.model.state_dict().items()})
         run.run_epoch()
-        lrs.append(run.method.density)
     assert len(starts) == 3 + 2 + 2
     early, second, third = starts[1], starts[3], starts[5]
     for name, weight in early.items():
@@ -63,6 +73,19 @@ def test_weights_and_schedule_go_back_to_an_early_epoch(few_digits):
     for name, mask in run.method.masks.items():
         assert not run.model.get_parameter(name)[~mask].any()
     assert "fc3.weight" not in run.method.masks
+
+
+def test_a_round_is_evaluated_before_its_weights_go_back(few_digits):
+    """The history has what each density is worth, not the rewound network."""
+    config = config_of(rounds=2, fraction=0.5, rewind=0)
+    run = Training(config, task=few_digits)
+    while not run.finished:
+        run.run_epoch()
+    lines, prunable = run.history.lines, 44_190
+    left = [1, 1, 1] + 3 * [1 / 2] + 3 * [1 / 4]
+    assert [line["params"] for line in lines] == [
+        pytest.approx(236 + part * prunable, abs=1) for part in left
+    ]
 
 
 @pytest.mark.parametrize(

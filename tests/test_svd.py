@@ -7,6 +7,7 @@ from torch import nn
 from maestro.config import Recipe, RunConfig
 from maestro.methods import SVD, resolve
 from maestro.training.loop import Training
+from maestro.training.optimizers import lr_at
 
 
 def diagonal(values):
@@ -48,6 +49,14 @@ def test_the_network_is_cut_after_training_and_tuned_at_the_last_rate(few_digits
     assert [line["lr"] for line in lines] == pytest.approx([0.05] + 3 * [0.005])
     ranks = {"conv1": 3, "conv2": 8, "fc1": 60, "fc2": 42}
     assert run.history.ranks == [[0, {}], [2, ranks]]
+
+
+def test_a_triangle_is_tuned_at_its_last_rate_too():
+    recipe = Recipe(4, 1, 2.0, schedule="triangle", triangle=(0.2, 0.25, 0.05))
+    _, tuning = SVD(tune=3).phases(recipe)
+    assert (tuning.epochs, tuning.first) == (3, 4)
+    rates = [lr_at(tuning.recipe, epoch, share=0.5) for epoch in (4, 5, 6)]
+    assert rates == pytest.approx(3 * [lr_at(recipe, 4)])
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ def network():
 
 
 def test_the_gradient_passes_the_sign_where_its_input_is_small():
-    x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], requires_grad=True)
+    # clamped weights are at 1 itself, and must not stay there
+    x = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0], requires_grad=True)
     signs = Sign.apply(x)
-    assert signs.tolist() == [-1, -1, 1, 1, 1]
+    assert signs.tolist() == [-1, -1, -1, 1, 1, 1, 1]
     signs.sum().backward()
-    assert x.grad.tolist() == [0, 1, 1, 1, 0]
+    assert x.grad.tolist() == [0, 1, 1, 1, 1, 1, 0]
 
 
 def test_a_filter_is_its_signs_times_its_mean_size():
@@ -72,3 +73,5 @@ def test_macs_are_those_of_the_dense_network():
     method = XNOR()
     net = method.prepare(network(), torch.zeros(1, 1, 8, 8), None)
     assert method.size(net).macs == dense
+    assert method.size(net).binary_macs == 4 * 4 * 6 * 36
+    assert net.training

@@ -64,12 +64,14 @@ class Cuttlefish(FixedRank):
     def before_epoch(self, model, optimizer):
         if self.factorised:
             return Change.NOTHING
+        # as in the released code, one epoch after the last layer has settled
+        due = len(self.settled) == len(self.course)
         for name, course in self.course.items():
             matrix = model.get_submodule(name).weight.detach().flatten(1)
             # the released code rounds it down, to whole ranks
             course.append(math.floor(stable_rank(matrix)))
-        self._settle()
-        if len(self.settled) < len(self.course):
+        if not due:
+            self._settle()
             return Change.NOTHING
         self.factorise(model, self._rank_of)
         return Change.NEW_OPTIMIZER

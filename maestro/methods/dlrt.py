@@ -14,8 +14,9 @@ A = U sqrt(S) and B = V sqrt(S) with a diagonal S, so that G V = dL/dA / sqrt(S)
 G^T U = dL/dB / sqrt(S). The released code takes three passes, and turns its bases the
 wrong way when it truncates; this is the integrator that its paper describes.
 
-The factors have neither momentum nor weight decay; all other parameters are the
-optimiser's.
+All other parameters are the optimiser's. The bases turn at every step, so the factors
+have no momentum: their steps are longer instead, as long as momentum makes the others'
+over time, h = lr / (1 - momentum). Weight decay is on W, a part of G.
 """
 
 import torch
@@ -45,7 +46,16 @@ class DLRT(Method):
         for name, value in (("theta", theta), ("start", start)):
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
-        self.skip = skip
+        self.skip, self.decay = skip, 0.0  # of weights
+
+    def phases(self, recipe):
+        if recipe.optimizer != "sgd" or recipe.lookahead:
+            raise ValueError(
+                f"dlrt with optimizer={recipe.optimizer}, lookahead={recipe.lookahead}:"
+                " it takes sgd, whose steps are the gradient's length, and lookahead=0,"
+                " because factors in other bases have no average"
+            )
+        return super().phases(recipe)
 
     def prepare(self, model, example_inputs, generator):
         model = factorize(model, self.skip)
@@ -59,17 +69,25 @@ class DLRT(Method):
         layers = low_rank_layers(model).values()
         factors = {id(p) for layer in layers for p in (layer.U, layer.V)}
         for group in groups:
-            group["params"] = [p for p in group["params"] if id(p) not in factors]
+            others = [p for p in group["params"] if id(p) not in factors]
+            if len(others) < len(group["params"]):
+                self.decay = group["weight_decay"]
+            group["params"] = others
         return [group for group in groups if group["params"]]
 
     @torch.no_grad()
     def after_step(self, model, optimizer):
         """Move every factorised layer by the integrator's step."""
-        length = float(optimizer.param_groups[0]["lr"])
+        group = optimizer.param_groups[0]
+        length = group["lr"] / group["lr_scale"] / (1 - group["momentum"])
         for layer in low_rank_layers(model).values():
             if layer.U.grad is None:
                 continue
-            A, B = integrate(layer.U, layer.V, layer.U.grad, layer.V.grad, length)
+            A, B = layer.U, layer.V
+            sigma = A.norm(dim=0).square()  # (r,)
+            dA = A.grad.addcmul(A, sigma, value=self.decay)
+            dB = B.grad.addcmul(B, sigma, value=self.decay)
+            A, B = integrate(A, B, dA, dB, length)
             rank = rank_within(A.norm(dim=0) * B.norm(dim=0), self.theta)
             rank = min(max(rank, SMALLEST), _most(layer), A.shape[1])
             layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())

@@ -34,6 +34,7 @@ class IMP(Method):
         self.skip = [skip] if isinstance(skip, str) else list(skip)
         self.done = 0  # epochs of the first round
         self.masks, self.rewound = {}, {}  # {parameter: tensor}
+        self.due = self.pruned = False  # is a round's pruning due; was there one
 
     def phases(self, recipe):
         if self.rewind >= recipe.epochs:
@@ -61,9 +62,19 @@ class IMP(Method):
             self._remember(model)
         return model
 
+    def before_epoch(self, model, optimizer):
+        """Prune and rewind when a round begins; a round ends with what it trained."""
+        if not self.due:
+            return Change.NOTHING
+        self._prune(model)
+        model.load_state_dict(self.rewound)
+        self._apply(model)
+        self.due = False
+        return Change.NEW_OPTIMIZER
+
     def after_step(self, model, optimizer):
         """Keep removed weights at zero, momentum or not."""
-        if self.density < 1:
+        if self.pruned:
             self._apply(model)
 
     def after_epoch(self, model, optimizer):
@@ -74,12 +85,8 @@ class IMP(Method):
         return Change.NOTHING
 
     def after_phase(self, phase, model, optimizer):
-        if phase.name == f"round {self.rounds}":
-            return Change.NOTHING
-        self._prune(model)
-        model.load_state_dict(self.rewound)
-        self._apply(model)
-        return Change.NEW_OPTIMIZER
+        self.due = phase.name != f"round {self.rounds}"
+        return Change.NOTHING
 
     def _remember(self, model):
         state = model.state_dict()
@@ -88,6 +95,7 @@ class IMP(Method):
     @torch.no_grad()
     def _prune(self, model):
         """Remove the part ``fraction`` of the weights left, the smallest of all."""
+        self.pruned = True
         parameters = dict(model.named_parameters())
         left = [parameters[n].abs()[mask] for n, mask in self.masks.items()]
         sizes = torch.cat(left)
@@ -120,9 +128,11 @@ class IMP(Method):
         return Size(params, macs, params * BITS + prunable)
 
     def state_dict(self):
-        return {"masks": self.masks, "rewound": self.rewound, "done": self.done}
+        names = ("masks", "rewound", "done", "due", "pruned")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state):
         device = next(iter(self.masks.values())).device
         self.masks = {n: mask.to(device) for n, mask in state["masks"].items()}
         self.rewound, self.done = dict(state["rewound"]), state["done"]
+        self.due, self.pruned = state["due"], state["pruned"]

@@ -6,6 +6,7 @@ nothing by name.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from enum import Flag, auto
 from typing import NamedTuple
 
@@ -45,11 +46,24 @@ class Phase(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What is deployed: numbers stored, MACs of one example, bits stored."""
+    """What is deployed: numbers stored, MACs of one example, bits stored.
+
+    binary_macs: those of the MACs whose two factors are signs.
+    """
 
     params: int
     macs: int
     bits: int
+    binary_macs: int = 0
+
+
+def fine_tuning(recipe, epochs):
+    """The `Phase` of ``epochs`` more after all of ``recipe``, at its last rate."""
+    longer = replace(recipe, epochs=recipe.epochs + epochs)
+    if recipe.schedule == "triangle":
+        last = recipe.lr * recipe.triangle[2]
+        longer = replace(longer, schedule="steps", milestones=(), lr=last)
+    return Phase("fine-tuning", longer, first=recipe.epochs)
 
 
 class Method:

@@ -5,11 +5,9 @@ leading columns of its weight's SVD: a fixed part of them, or as many as keep a 
 the energy, the sum of squared singular values.
 """
 
-from dataclasses import replace
-
 from ..config import integer, number
 from .fixed import FixedRank, share, singular_values
-from .method import Change, Phase
+from .method import Change, Phase, fine_tuning
 
 
 class SVD(FixedRank):
@@ -35,11 +33,7 @@ class SVD(FixedRank):
     def phases(self, recipe):
         if not self.tune:
             return [Phase("training", recipe)]
-        longer = replace(recipe, epochs=recipe.epochs + self.tune)
-        return [
-            Phase("training", recipe),
-            Phase("fine-tuning", longer, first=recipe.epochs),
-        ]
+        return [Phase("training", recipe), fine_tuning(recipe, self.tune)]
 
     def after_phase(self, phase, model, optimizer):
         if phase.name != "training":

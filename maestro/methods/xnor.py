@@ -27,7 +27,7 @@ class Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved_tensors
-        return grad * (x.abs() < 1)
+        return grad * (x.abs() <= 1)
 
 
 class BinaryConv2d(nn.Module):
@@ -64,6 +64,7 @@ class XNOR(Method):
         if padded:
             raise ValueError(f"xnor takes zero padding, not {padded[0].padding_mode}")
         replace(model, {conv: BinaryConv2d(conv) for conv in convs[1:-1]})
+        self.binary_macs = binary_macs(model, example_inputs)
         return super().prepare(model, example_inputs, generator)
 
     def after_step(self, model, optimizer):
@@ -78,7 +79,25 @@ class XNOR(Method):
         params, macs = self.costs.fixed
         weights = [layer.conv.weight for layer in _binary(model)]
         binary, filters = sum(w.numel() for w in weights), sum(map(len, weights))
-        return Size(params, macs, (params - binary + filters) * BITS + binary)
+        bits = (params - binary + filters) * BITS + binary
+        return Size(params, macs, bits, self.binary_macs)
+
+
+@torch.no_grad()
+def binary_macs(model, example_inputs):
+    """The MACs of one forward pass in which both factors are signs."""
+    counts, training = [], model.training
+
+    def count(layer, inputs, out):
+        counts.append(out.numel() * layer.conv.weight[0].numel())
+
+    handles = [layer.register_forward_hook(count) for layer in _binary(model)]
+    many = isinstance(example_inputs, tuple | list)
+    model.eval()(*(example_inputs if many else (example_inputs,)))
+    for handle in handles:
+        handle.remove()
+    model.train(training)
+    return sum(counts)
 
 
 def _binary(model):

@@ -225,14 +225,11 @@ class Training:
     def _note(self, cost, tested):
         """Close the epoch: add its line to the history; start the next phase if due."""
         phase, done = self.phase
-        shipped = self.method.size(self.model)
         line = {
             "lr": self.lr(self.steps - 1),
             "train_loss": self.loss_sum / self.examples,
             **tested,
-            "params": shipped.params,
-            "macs": shipped.macs,
-            "bits": shipped.bits,
+            **self.method.size(self.model)._asdict(),
             "train_params": cost[0],
             "train_macs": cost[1],
             **self.meter.figures(),
