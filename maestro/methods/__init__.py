@@ -17,6 +17,7 @@ from .masked import Masked
 from .method import Change, Method, Phase, Size
 from .proximal import Proximal
 from .pufferfish import Pufferfish
+from .raregems import RareGems
 from .scaled import Scaled
 from .spectral import Spectral
 from .spectral_decay import SpectralDecay
@@ -39,6 +40,7 @@ __all__ = [
     "Phase",
     "Proximal",
     "Pufferfish",
+    "RareGems",
     "Scaled",
     "Size",
     "Spectral",
@@ -62,6 +64,7 @@ METHODS = {
     "spectral_decay": SpectralDecay,
     "dlrt": DLRT,
     "imp": IMP,
+    "raregems": RareGems,
     "xnor": XNOR,
 }
 
