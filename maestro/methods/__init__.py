@@ -10,7 +10,9 @@ from dataclasses import replace
 from .budgeted import Budgeted
 from .cuttlefish import Cuttlefish
 from .dense import Dense
+from .depgraph import DepGraph
 from .dlrt import DLRT
+from .full_pass import FullPass
 from .imp import IMP
 from .maestro import Maestro
 from .masked import Masked
@@ -22,6 +24,7 @@ from .scaled import Scaled
 from .spectral import Spectral
 from .spectral_decay import SpectralDecay
 from .svd import SVD
+from .unshrunken import Unshrunken
 from .xnor import XNOR
 
 __all__ = [
@@ -34,6 +37,8 @@ __all__ = [
     "Change",
     "Cuttlefish",
     "Dense",
+    "DepGraph",
+    "FullPass",
     "Maestro",
     "Masked",
     "Method",
@@ -45,6 +50,7 @@ __all__ = [
     "Size",
     "Spectral",
     "SpectralDecay",
+    "Unshrunken",
     "epochs",
     "make",
     "resolve",
@@ -57,6 +63,8 @@ METHODS = {
     "proximal": Proximal,
     "scaled": Scaled,
     "budgeted": Budgeted,
+    "unshrunken": Unshrunken,
+    "full_pass": FullPass,
     "pufferfish": Pufferfish,
     "cuttlefish": Cuttlefish,
     "spectral": Spectral,
@@ -65,6 +73,7 @@ METHODS = {
     "dlrt": DLRT,
     "imp": IMP,
     "raregems": RareGems,
+    "depgraph": DepGraph,
     "xnor": XNOR,
 }
 

@@ -1,6 +1,9 @@
 """One step of the training loop, as a method takes it."""
 
 from torch import nn
+from torch.nn import functional as F
+
+from ..datasets.images import at_least_single
 
 
 class Step:
@@ -15,10 +18,30 @@ class Step:
         with self._training.autocast():
             recipe = self._training.phase[0].recipe
             loss, loss_sum = self._training.task.loss(
-                self._net, self._batch, recipe.label_smoothing
+                self._forward, self._batch, recipe.label_smoothing
             )
         loss.backward()
         return loss_sum
+
+    def distil(self):
+        """As `backward`, with the last pass's own predictions as the labels.
+
+        Raises ValueError if the network does not give one row of logits an example.
+        """
+        with self._training.autocast():
+            logits, labels = self._net(*self._inputs), self._outputs.detach()
+            if logits.ndim != 2:
+                raise ValueError(
+                    f"outputs of shape {tuple(logits.shape)}: distillation takes "
+                    "(examples, classes)"
+                )
+            logits, labels = at_least_single(logits), at_least_single(labels)
+            loss = F.cross_entropy(logits, labels.softmax(1))
+        loss.backward()
+
+    def _forward(self, *inputs):
+        self._inputs, self._outputs = inputs, self._net(*inputs)
+        return self._outputs
 
     def update(self):
         """The optimiser's step, after clipping the gradient if the recipe clips."""
