@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
+from maestro import methods
+from maestro.config import Recipe, RunConfig
 from maestro.results import records
 from maestro.training import checkpoints
 from maestro.training.fit import Interrupted
@@ -57,3 +60,70 @@ def state_after(config, task, steps):
         while not run.finished:
             run.run_epoch(after_step)
     return taken[0]
+
+
+# every method of `maestro.methods`, with phases as short as they go; two epochs
+EVERY_METHOD = {
+    "dense": {},
+    "maestro": {"lambda_gl": 3e-3, "eps_ps": 0.3, "sampler": "shuffled"},
+    "masked": {"lambda_gl": 3e-3, "eps_ps": 0.3},
+    "proximal": {"lambda_gl": 0.1},
+    "scaled": {"lambda_gl": 3e-3, "eps_ps": 0.3},
+    "unshrunken": {"lambda_gl": 3e-3, "eps_ps": 0.3},
+    "full_pass": {"lambda_gl": 3e-3, "eps_ps": 0.3, "distilled": True},
+    "pufferfish": {"warm_up": 1},
+    "cuttlefish": {"window": 1, "patience": 0, "threshold": 99, "frobenius_decay": 0.1},
+    "spectral": {"params_share": 0.5, "frobenius_decay": 0.1},
+    "svd": {"rank_ratio": 0.5, "tune": 2},
+    "spectral_decay": {"coefficient": 1.0, "every": 3},
+    "dlrt": {"theta": 0.3},
+    "imp": {"rounds": 2, "rewind": 1},
+    "raregems": {"density": 0.3, "search": 3, "every": 1, "score_decay": 0.1},
+    "depgraph": {"tune": 2, "skip": ["fc"]},
+    "xnor": {},
+}
+
+
+class Pictures:
+    """Four classes of small pictures, 90 of them; in the type that is the default."""
+
+    classes, metric, fingerprint = 4, "accuracy", "none"
+
+    def __init__(self, *shape):
+        generator = torch.Generator().manual_seed(0)
+        self.example = torch.zeros(1, *shape)
+        self.labels = torch.randint(4, (90,), generator=generator)
+        means = torch.randn(4, *shape, generator=generator)
+        self.images = means[self.labels] + torch.randn(90, *shape, generator=generator)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.labels), generator=generator)
+        for picked in order.split(batch_size)[done:]:
+            yield self.images[picked], self.labels[picked]
+
+    def loss(self, model, batch, label_smoothing=0.0):
+        images, labels = batch
+        loss = nn.functional.cross_entropy(model(images), labels)
+        return loss, loss.detach() * len(labels)
+
+    def count(self, batch):
+        return len(batch[1])
+
+    @torch.no_grad()
+    def evaluate(self, model):
+        logits = model(self.images)
+        right = (logits.argmax(1) == self.labels).sum().item()
+        loss = nn.functional.cross_entropy(logits, self.labels).item()
+        return {"test_accuracy": right / 0.9, "test_loss": loss}
+
+
+def run_of_pictures(method, batch_size=45, **options):
+    """A narrow ResNet-18, two epochs of ``method`` with all of its options."""
+    recipe = Recipe(2, batch_size, 0.02, weight_decay=1e-3)
+    size = {"width": 4}
+    run = RunConfig("pictures", "resnet18", method, recipe, options, size=size)
+    return methods.resolve(run)

@@ -98,6 +98,10 @@ def test_a_training_ends_at_other_ranks(few_digits):
     before, after = run.history.ranks[0][1], run.history.ranks[-1][1]
     assert before == {"conv1": 3, "conv2": 8, "fc1": 60, "fc2": 42}
     assert after["fc1"] < before["fc1"] and min(after.values()) >= 2
+    # an epoch costs what its steps do, which have fewer and fewer columns
+    first, second = (line["train_params"] for line in run.history.lines)
+    full, least = (run.method.costs.footprint(r).params for r in (before, after))
+    assert full > first > second >= least
 
 
 def test_the_optimiser_has_all_but_the_factors():

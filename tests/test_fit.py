@@ -6,8 +6,19 @@ import random
 
 import pytest
 import torch
-from runs import METHODS, figures, run_to_the_end, same, saved_weights, state_after
+from runs import (
+    EVERY_METHOD,
+    METHODS,
+    Pictures,
+    figures,
+    run_of_pictures,
+    run_to_the_end,
+    same,
+    saved_weights,
+    state_after,
+)
 
+from maestro import methods
 from maestro.results import records
 from maestro.training import checkpoints, energy, fit
 from maestro.training.fit import Interrupted
@@ -63,6 +74,30 @@ def test_a_killed_run_ends_in_the_same_record(
     assert same(saved_weights(config), weights), f"killed after {steps} steps"
     assert records.read_all()[0] == {config.id: again}
     assert list(folders.checkpoints.glob(f"{config.id}.pt")) == []
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_a_run_goes_on_from_every_step_of_every_phase(name, tmp_path, capsys):
+    """Two steps an epoch: the first and the last of every phase are among them."""
+    if name == "depgraph":
+        pytest.importorskip("torch_pruning")
+    config, task = run_of_pictures(name, **EVERY_METHOD[name]), Pictures(3, 8, 8)
+    straight = run_to_the_end(Training(config, task=task))
+    record, weights = record_of(straight), straight.model.state_dict()
+    assert record["status"] == "finished"
+    path, epochs = tmp_path / "state.pt", len(record["history"]["lr"])
+    assert epochs == methods.epochs(config)
+    for step in range(1, 2 * epochs + 1):
+        checkpoints.save_state(state_after(config, task, step), path)
+        run = fit.resume(Training(config, task=task), path)
+        assert (run.epoch, run.step) == ((step - 1) // 2, 2 - step % 2)
+        assert figures(record_of(run_to_the_end(run))) == figures(record), step
+        assert same(run.model.state_dict(), weights), step
+    assert capsys.readouterr().err == ""
+
+
+def test_every_method_is_resumed():
+    assert EVERY_METHOD.keys() == methods.METHODS.keys()
 
 
 def garbage(path):

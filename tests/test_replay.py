@@ -8,6 +8,7 @@ import gc
 
 import pytest
 import torch
+from runs import EVERY_METHOD, Pictures, run_of_pictures
 from torch import nn
 
 import maestro
@@ -124,43 +125,6 @@ def same_course(replayed, plain):
         torch.testing.assert_close(weight, others[name], rtol=1e-9, atol=1e-9)
 
 
-class Pictures:
-    """Four classes of small pictures; in the type that is the default now."""
-
-    classes, metric, fingerprint = 4, "accuracy", "none"
-
-    def __init__(self, *shape):
-        generator = torch.Generator().manual_seed(0)
-        self.example = torch.zeros(1, *shape)
-        self.labels = torch.randint(4, (90,), generator=generator)
-        means = torch.randn(4, *shape, generator=generator)
-        self.images = means[self.labels] + torch.randn(90, *shape, generator=generator)
-
-    def __len__(self):
-        return len(self.labels)
-
-    def epoch(self, batch_size, seed, done=0, turn=(0, 0)):
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.labels), generator=generator)
-        for picked in order.split(batch_size)[done:]:
-            yield self.images[picked], self.labels[picked]
-
-    def loss(self, model, batch, label_smoothing=0.0):
-        images, labels = batch
-        loss = nn.functional.cross_entropy(model(images), labels)
-        return loss, loss.detach() * len(labels)
-
-    def count(self, batch):
-        return len(batch[1])
-
-    @torch.no_grad()
-    def evaluate(self, model):
-        logits = model(self.images)
-        right = (logits.argmax(1) == self.labels).sum().item()
-        loss = nn.functional.cross_entropy(logits, self.labels).item()
-        return {"test_accuracy": right / 0.9, "test_loss": loss}
-
-
 def run_of(method, **options):
     """LeNet in batches of 16: five of one shape and the rest; three epochs."""
     if method not in ("dense", "pufferfish"):
@@ -194,6 +158,22 @@ def test_a_replayed_training_is_the_training(method, options, recorder):
     # Masked columns stay in the weights, whose shapes are the same
     assert recorder.recorded == RECORDED.get(method, 2)
     assert record_of(replayed)["ran_on"]["replayed"]
+
+
+@pytest.mark.course
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_a_step_of_every_method_can_be_replayed_unless_it_says_not(name, recorder):
+    """No step asks the device for a number, in any phase, and the course is the same.
+
+    Phases that are over have parameters of their own: each is recorded anew.
+    """
+    if name == "depgraph":
+        pytest.importorskip("torch_pruning")
+    config, task = run_of_pictures(name, 30, **EVERY_METHOD[name]), Pictures(3, 8, 8)
+    if methods.make(config).replayable:
+        plain, replayed = trained(config, task), trained(config, task, recorder)
+        same_course(replayed, plain)
+        assert recorder.recorded >= len(plain.record()["phases"])
 
 
 @pytest.mark.course

@@ -47,6 +47,7 @@ class DLRT(Method):
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
         self.skip, self.decay = skip, 0.0  # of weights
+        self.steps, self.columns = 0, {}  # of the epoch; {layer: sum of r over steps}
 
     def phases(self, recipe):
         if recipe.optimizer != "sgd" or recipe.lookahead:
@@ -80,7 +81,9 @@ class DLRT(Method):
         """Move every factorised layer by the integrator's step."""
         group = optimizer.param_groups[0]
         length = group["lr"] / group["lr_scale"] / (1 - group["momentum"])
-        for layer in low_rank_layers(model).values():
+        self.steps += 1
+        for name, layer in low_rank_layers(model).items():
+            self.columns[name] = self.columns.get(name, 0) + layer.rank
             if layer.U.grad is None:
                 continue
             A, B = layer.U, layer.V
@@ -93,10 +96,24 @@ class DLRT(Method):
             layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())
 
     def after_epoch(self, model, optimizer):
+        self.steps, self.columns = 0, {}
         return Change.RECAPTURE
 
     def ranks(self, model):
         return ranks(model)
+
+    def training_cost(self, model):
+        """At the mean ranks of the epoch's steps."""
+        if not self.steps:
+            return super().training_cost(model)
+        mean = {name: total / self.steps for name, total in self.columns.items()}
+        return tuple(self.costs.footprint(mean))
+
+    def state_dict(self):
+        return {"steps": self.steps, "columns": self.columns}
+
+    def load_state_dict(self, state):
+        self.steps, self.columns = state["steps"], dict(state["columns"])
 
 
 def _most(layer):

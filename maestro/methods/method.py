@@ -176,7 +176,10 @@ class Method:
         return Size(params, macs, params * BITS)
 
     def training_cost(self, model):
-        """(parameters held, MACs of one example's forward pass) in training now."""
+        """(parameters held, MACs of one example's forward pass) in training now.
+
+        Called after the last step of an epoch; of steps that differ, it is the mean.
+        """
         return tuple(self.costs.footprint(self.ranks(model)))
 
     def state_dict(self):

@@ -139,7 +139,6 @@ class Training:
         self.meter.start()
         if self.step == 0:
             self._follow(self.method.before_epoch(self.model, self.optimizer))
-        cost = self.method.training_cost(self.model)
         self.model.train()
         self._freeze()
         # wrapped again each epoch, because shrinking replaces parameters
@@ -154,6 +153,7 @@ class Training:
             after_step(self)
             self.meter.start()
         self._add_losses()
+        cost = self.method.training_cost(self.model)
         finite = math.isfinite(self.loss_sum) and self._weights_are_finite()
         if finite:
             self._end_epoch()
