@@ -75,6 +75,21 @@ def test_the_switch_comes_at_the_epoch_that_a_recorded_course_tells():
     assert isinstance(net[1], nn.Linear)
 
 
+def test_no_rank_is_below_the_floor():
+    with pytest.raises(ValueError, match="floor=1.5: it takes a number from 0 to 1"):
+        Cuttlefish(floor=1.5)
+    torch.manual_seed(0)
+    for floor, rank in ((0.0, 1), (0.3, 4), (1.0, 12)):
+        method = Cuttlefish(window=1, patience=0, floor=floor)
+        net = method.prepare(nn.Sequential(nn.Linear(16, 12)), torch.zeros(1, 16), None)
+        with torch.no_grad():
+            net[0].weight.copy_(torch.ones(12, 16))  # of rank 1
+        method.scales["0"] = 1.0
+        for _ in range(3):
+            method.before_epoch(net, None)
+        assert method.ranks(net) == {"0": rank}
+
+
 def test_frobenius_decay_is_the_gradient_of_the_product():
     torch.manual_seed(0)
     method = Cuttlefish(window=1, patience=0, frobenius_decay=0.3)

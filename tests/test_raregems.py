@@ -8,6 +8,7 @@ from maestro.config import Recipe, RunConfig
 from maestro.methods import Change, RareGems, resolve
 from maestro.methods.raregems import Gem, Rounded, gems, leave
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 
 def config_of(**options):
@@ -120,7 +121,7 @@ def test_a_training_searches_cuts_and_then_trains_the_weights(few_digits, monkey
     held = [line["train_params"] for line in lines]
     assert held == 5 * [44_426 + prunable] + 2 * [44_426]
     phases = [{"name": "search", "epochs": 5}, {"name": "training", "epochs": 2}]
-    assert run.record()["phases"] == phases
+    assert record_of(run)["phases"] == phases
 
 
 def test_scores_decay_and_stay_within_bounds():

@@ -30,6 +30,7 @@ class Cuttlefish(FixedRank):
         smoothing: the stable ranks are averaged exponentially, with 2/(smoothing + 1).
         frobenius_decay: weight of ||U V^T||_F^2 / 2 for the factors, in place of the
             recipe's weight decay; 0 leaves them that.
+        floor: the smallest rank, as a part of min(m, n).
         skip: names or patterns of layers left dense, and not followed.
     """
 
@@ -40,6 +41,7 @@ class Cuttlefish(FixedRank):
         patience=15,
         smoothing=15,
         frobenius_decay=0.0,
+        floor=0.0,
         skip=(),
     ):
         self.window = integer("window", window, low=1)
@@ -47,6 +49,9 @@ class Cuttlefish(FixedRank):
         self.patience = integer("patience", patience, low=0)
         self.smoothing = integer("smoothing", smoothing, low=1)
         self.frobenius_decay = number("frobenius_decay", frobenius_decay)
+        self.floor = number("floor", floor)
+        if floor > 1:
+            raise ValueError(f"floor={floor!r}: it takes a number from 0 to 1")
         self.skip = skip
         self.scales = {}  # {layer: full rank over stable rank at the start}
         self.course = {}  # {layer: [stable rank before each epoch]}
@@ -88,7 +93,8 @@ class Cuttlefish(FixedRank):
 
     def _rank_of(self, name, layer):
         scaled = math.ceil(self.scales[name] * self.course[name][-1])
-        return max(1, min(layer.max_rank, scaled))
+        least = max(1, math.ceil(self.floor * layer.max_rank))
+        return min(layer.max_rank, max(least, scaled))
 
     def groups(self, groups, model):
         if not (self.frobenius_decay and self.factorised):

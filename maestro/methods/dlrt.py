@@ -21,11 +21,9 @@ over time, h = lr / (1 - momentum). Weight decay is on W, a part of G.
 
 import torch
 
-from ..config import number
+from ..config import integer, number
 from ..lowrank import factorize, low_rank_layers, ranks, truncate
 from .method import Change, Method
-
-SMALLEST = 2  # columns that a layer keeps
 
 
 class DLRT(Method):
@@ -36,12 +34,14 @@ class DLRT(Method):
             the norm of all.
         start: the ranks at the beginning, as a part of min(m, n) / 2, which is also the
             largest rank a layer may have.
+        floor: columns that a layer keeps, or all that it may have, if these are fewer.
         skip: names or patterns of layers left dense.
     """
 
     replayable = False  # shapes change from step to step
 
-    def __init__(self, theta=0.1, start=1.0, skip=()):
+    def __init__(self, theta=0.1, start=1.0, floor=2, skip=()):
+        self.floor = integer("floor", floor, low=1)
         self.theta, self.start = number("theta", theta), number("start", start)
         for name, value in (("theta", theta), ("start", start)):
             if not 0 < value <= 1:
@@ -92,7 +92,7 @@ class DLRT(Method):
             dB = B.grad.addcmul(B, sigma, value=self.decay)
             A, B = integrate(A, B, dA, dB, length)
             rank = rank_within(A.norm(dim=0) * B.norm(dim=0), self.theta)
-            rank = min(max(rank, SMALLEST), _most(layer), A.shape[1])
+            rank = min(max(rank, self.floor), _most(layer), A.shape[1])
             layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())
 
     def after_epoch(self, model, optimizer):
