@@ -91,7 +91,11 @@ def _do_run(args):
 def _campaign(commands):
     command = commands.add_parser("campaign", help="train every run without a record")
     command.add_argument("--list", action="store_true", help="show them, train nothing")
-    command.add_argument("--only", default="", help="part of a run's description")
+    command.add_argument(
+        "--only",
+        default="",
+        help="an experiment, as 'systems, lenet', or part of a run's description",
+    )
     _number(command, "--workers", parameters.KNOWN["workers"], 1)
     command.add_argument("--device", default="auto")
     minutes = parameters.Parameter(float, "stop when they are over", low=0.1)
@@ -111,7 +115,7 @@ def _do_campaign(args):
     from .campaign import catalog, describe, missing
     from .deploy.studies import train_and_study
 
-    configs = [c for c in catalog.every_run() if args.only in describe(c)]
+    configs = catalog.chosen(args.only)
     if not configs:
         raise ValueError(
             f"--only {args.only!r}: no run's description has it; see --list"

@@ -1,6 +1,13 @@
 """All runs that the book's tables and figures need, in order of priority."""
 
-from .baselines import lenet_baselines, pufferfish
+from .baselines import (
+    ablation,
+    cuttlefish,
+    lenet_baselines,
+    pufferfish,
+    systems,
+    table_16,
+)
 from .experiments import (
     compact_cifar10,
     compact_cifar10_narrow,
@@ -18,6 +25,7 @@ from .experiments import (
     transformer_multi30k_mean_loss,
     vgg19_cifar10,
 )
+from .progress import describe
 from .scales import COMPACT
 
 FIRST_ROWS = 4  # the dense network and three lambda_gl
@@ -44,6 +52,42 @@ EXPERIMENTS = {
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
 }
+# the other systems beside Maestro, each experiment seed by seed, in order of priority
+SYSTEMS = {
+    "ablation, lenet": lambda: ablation("lenet", "paper"),
+    "systems, compact": lambda: systems("compact", "compact, 5 epochs"),
+    "systems, resnet18, laptop": lambda: systems("resnet18", "laptop", (0,)),
+    "ablation, resnet18, laptop": lambda: ablation("resnet18", "laptop", (0,)),
+    "table 3, laptop": lambda: pufferfish("transformer", "laptop", (0,)),
+    "table 4, laptop": lambda: _table_4("laptop"),
+    "systems, resnet18, short": lambda: systems("resnet18", "short"),
+    "ablation, resnet18, short": lambda: ablation("resnet18", "short"),
+    "table 16, resnet18, short": lambda: table_16("resnet18", "short"),
+    "systems, vgg19, short": lambda: systems("vgg19", "short"),
+    "table 16, vgg19, short": lambda: table_16("vgg19", "short"),
+    "table 3, short": lambda: pufferfish("transformer", "short"),
+    "table 4, short": lambda: _table_4("short"),
+}
+# at the paper's scale, with its learning rate and with the usual one
+SYSTEMS_AT_PAPER = {
+    "ablation, resnet18, paper": lambda: ablation("resnet18", "paper"),
+    "table 16, resnet18, paper": lambda: _at_both_rates("resnet18", table_16),
+    "table 16, vgg19, paper": lambda: _at_both_rates("vgg19", table_16),
+    "systems, resnet18, paper": lambda: _at_both_rates("resnet18", systems),
+    "systems, vgg19, paper": lambda: _at_both_rates("vgg19", systems),
+    "table 12, usual rate": lambda: resnet18_cifar10("paper, usual rate"),
+    "table 13, usual rate": lambda: vgg19_cifar10("paper, usual rate"),
+    "table 3, paper": lambda: pufferfish("transformer", "paper"),
+    "table 4, paper": lambda: _table_4("paper"),
+}
+
+
+def _table_4(scale):
+    return pufferfish("resnet50", scale, (0,)) + cuttlefish("resnet50", scale, (0,))
+
+
+def _at_both_rates(model, rows):
+    return rows(model, "paper") + rows(model, "paper, usual rate")
 
 
 NOTEBOOKS = {
@@ -76,7 +120,8 @@ def every_run():
     """All runs of all experiments, each once, in order of priority.
 
     First come the first rows of each table with one seed, then the other rows, then the
-    other seeds, then the compact scale row by row, then the paper's scale.
+    other seeds, then the compact scale row by row, then the other systems, then the
+    paper's scale.
     """
     wanted = [
         ((config.seed, place >= FIRST_ROWS), config)
@@ -85,11 +130,28 @@ def every_run():
     ]
     configs = [config for _, config in sorted(wanted, key=lambda pair: pair[0])]
     configs += every_compact_run()
+    configs += [config for runs in SYSTEMS.values() for config in runs()]
     configs += [*resnet18_cifar10(), *vgg19_cifar10()]
     configs += [*resnet50(), *resnet50(partial=True)]
     configs += [*transformer_multi30k("paper, code"), *transformer_multi30k()]
     configs += [*resnet18_cifar10("paper, code"), *vgg19_cifar10("paper, code")]
     configs += [*resnet50("paper, code"), *resnet50("paper, code", partial=True)]
+    configs += [config for runs in SYSTEMS_AT_PAPER.values() for config in runs()]
+    return _each_once(configs)
+
+
+def chosen(words):
+    """The runs that ``words`` name, in order of priority; none if nothing has them.
+
+    words: the name of an experiment, as "systems, lenet", or part of a description.
+    """
+    experiments = EXPERIMENTS | SYSTEMS | SYSTEMS_AT_PAPER
+    if words in experiments:
+        return _each_once(experiments[words]())
+    return [config for config in every_run() if words in describe(config)]
+
+
+def _each_once(configs):
     return list({config.id: config for config in configs}.values())
 
 
