@@ -137,7 +137,7 @@ def ablation(model, scale, seeds=(0, 1, 2)):
 
 
 def table_16(model, scale, seeds=(0, 1, 2)):
-    """The rows of Table 16 at the sizes that are printed there, for `RESNET18`'s scales.
+    """The rows of Table 16 at the sizes that are printed there.
 
     VGG-19's RareGems is printed at IMP's size, most likely by mistake; it is here at a
     tenth of that. XNOR-Net and Cuttlefish have one size, which `systems` lists.
@@ -190,7 +190,7 @@ def _others(model, recipe):
     rows = [
         *(("imp", frozen | {"rounds": k}) for k in (3, 6)),
         *(("spectral_decay", skip | {"coefficient": c}) for c in (0.03, 0.1, 0.3)),
-        *(("dlrt", skip | {"theta": theta}) for theta in (0.1, 0.2, 0.4)),
+        *(("dlrt", skip | {"theta": theta}) for theta in (0.1, 0.2, 0.15)),
         *(("raregems", frozen | search | {"density": d}) for d in (0.5, 0.25)),
         *(
             ("depgraph", ends | {"params_share": share, "tune": max(1, epochs // 2)})

@@ -23,7 +23,7 @@ TABLES = (3, 4, 5, 11, 12, 13, 14, 15, 16)
 ABLATION = {
     "without group lasso": ("maestro", 0.0),
     "without progressive shrinking": ("unshrunken", None),
-    "with full training": ("full pass", None),
+    "with full training": ("full_pass", None),
 }
 
 

@@ -1,0 +1,234 @@
+"""The systems side by side: what each costs to train and to deploy (Table 16, Fig. 3).
+
+One accounting for all. To deploy: numbers (those that are not zero), and bits, with the
+map of what is zero and with binary weights as bits. In training: the most numbers held
+at a time, all epochs of all phases and rounds, and the MACs of their forward passes,
+relative to one training of the dense network with the same recipe. Not in these MACs:
+the matrix decompositions that some systems make beside them, and evaluations.
+"""
+
+import pandas as pd
+
+from ..config import variant
+from .cells import NOT_RUN, plus_minus, ratio, variant_name
+from .confidence import gap
+from .published import paper_table
+from .records import config_of
+from .variants import differences, variant_columns
+from .verdicts import bounds
+
+BITS = 32  # of a number
+# {method: (name, option that sets the size, how its value is written)}
+NAMES = {
+    "dense": ("dense", None, ""),
+    "maestro": ("Maestro", "lambda_gl", ""),
+    "masked": ("Maestro, masked", "lambda_gl", ""),
+    "proximal": ("Maestro, proximal", "lambda_gl", ""),
+    "scaled": ("Maestro, scaled gradients", "lambda_gl", ""),
+    "unshrunken": ("without shrinking", "lambda_gl", ""),
+    "full_pass": ("with a full pass", "lambda_gl", ""),
+    "pufferfish": ("Pufferfish", "rank_ratio", "ρ = {:g}"),
+    "cuttlefish": ("Cuttlefish", None, ""),
+    "spectral": ("spectral init.", "params_share", "{:.0%} wanted"),
+    "svd": ("SVD", "rank_ratio", "ρ = {:g}"),
+    "spectral_decay": ("spectral decay", "coefficient", "c = {:g}"),
+    "dlrt": ("DLRT", "theta", "θ = {:g}"),
+    "imp": ("IMP", "rounds", "{} rounds"),
+    "raregems": ("RareGems", "density", "density {:g}"),
+    "depgraph": ("DepGraph", "params_share", "{:.0%} wanted"),
+    "xnor": ("XNOR-Net", None, ""),
+}
+# {(method, option that is not zero): what the name has more}
+MORE = {
+    ("svd", "tune"): "SVD, tuned",
+    ("spectral", "frobenius_decay"): "spectral init., FD",
+    ("full_pass", "distilled"): "with a full pass, distilled",
+}
+OURS = {"maestro", "masked", "proximal", "scaled", "unshrunken", "full_pass"}
+SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
+COSTS = ["held", "epochs", "training"]
+
+
+def system(config):
+    """The name of the system that trained ``config``, without its size."""
+    for (method, option), name in MORE.items():
+        if config.method == method and config.options.get(option):
+            return name
+    if config.method == "dense" and "width" in config.size:
+        return "dense, narrow"
+    return NAMES[config.method][0]
+
+
+def label(config):
+    """`system`, and what sets its size: 'Pufferfish, ρ = 0.33'."""
+    _, option, written = NAMES[config.method]
+    if option == "lambda_gl":
+        return f"{system(config)}, {variant_name(config.options[option])}"
+    if option:
+        return f"{system(config)}, {written.format(config.options[option])}"
+    narrow = system(config) == "dense, narrow"
+    return f"dense, width {config.size['width']}" if narrow else system(config)
+
+
+def accounts(records):
+    """What every variant costs, means over seeds, in the order of NAMES.
+
+    Ratios are to the widest dense network that a record names.
+
+    Args:
+        records: {id: record} of one task, model and scale.
+    Returns:
+        DataFrame with the columns label, system, config, n, the figures of SIZES and
+        COSTS, accuracy_std, dense_params and dense_macs; empty without records.
+    Raises:
+        ValueError: tasks, models or scales are mixed.
+    """
+    if not records:
+        return pd.DataFrame(columns=["label", "system", "config", "n", *SIZES, *COSTS])
+    whole = max((r["dense"] for r in records.values()), key=lambda d: d["params"])
+    pairs = zip(variant_columns(records), records.values(), strict=True)
+    runs = pd.DataFrame([_account(c["config"], r, whole) for c, r in pairs])
+    groups = runs.groupby(runs.config.map(variant))
+    table = groups[["config", "system"]].first().join(groups[SIZES + COSTS].mean())
+    table["accuracy_std"], table["n"] = groups["accuracy"].std(), groups.size()
+    table["dense_params"], table["dense_macs"] = whole["params"], whole["macs"]
+    table["order"] = table.config.map(lambda config: list(NAMES).index(config.method))
+    table = table.sort_values(["order", "system", "params"], ascending=[1, 1, 0])
+    table.insert(0, "label", _labels(list(table.config)))
+    return table.drop(columns="order").reset_index(drop=True)
+
+
+def accounting_table(records):
+    """`accounts` as text: one row for each variant.
+
+    "as printed elsewhere" counts XNOR-Net as its authors do, all of the dense network's
+    numbers as bits; of the other systems it is the count of numbers.
+    """
+    rows = {}
+    for row in accounts(records).itertuples():
+        printed = row.dense_params / BITS if row.system == "XNOR-Net" else row.params
+        rows[row.label] = {
+            "accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f"),
+            "numbers to deploy": f"{row.params:,.0f}",
+            "bits to deploy / 32": f"{row.bits / BITS:,.0f}",
+            "as printed elsewhere": f"{printed:,.0f}",
+            "MACs": f"{row.macs:,.0f}",
+            "of them binary": f"{row.binary_macs:,.0f}" if row.binary_macs else "–",
+            "numbers in training": f"{row.held:,.0f}",
+            "epochs": f"{row.epochs:.0f}",
+            "MACs of training": ratio(row.training),
+            "runs": row.n,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def missing_systems(configs, records):
+    """The systems of ``configs`` without a record, in words; empty if none."""
+    done = {system(c) for c in configs if c.id in records}
+    names = [name for name in dict.fromkeys(map(system, configs)) if name not in done]
+    return ", ".join(names)
+
+
+def frontier(records):
+    """`accounts` relative to the dense network, for a figure.
+
+    Columns: system, numbers (bits to deploy, relative), macs (relative), error (of the
+    test, relative), error_std, n. Empty without a dense run.
+    """
+    table = accounts(records)
+    dense = table[table.system == "dense"]
+    if dense.empty:
+        return pd.DataFrame(columns=["system", "numbers", "macs", "error", "n"])
+    base = 100 - dense.accuracy.iloc[0]
+    return pd.DataFrame(
+        {
+            "system": table.system,
+            "numbers": table.bits / BITS / table.dense_params,
+            "macs": table.macs / table.dense_macs,
+            "error": (100 - table.accuracy) / base,
+            "error_std": table.accuracy_std / base,
+            "n": table.n,
+        }
+    )
+
+
+def printed_frontier(model):
+    """The rows of Table 16 on ``model``, with the columns of `frontier`."""
+    table = paper_table(16)
+    table = table[table.model == model]
+    dense = table[table.variant == "dense"].iloc[0]
+    base = 100 - dense.accuracy
+    return pd.DataFrame(
+        {
+            "system": table.variant.map(lambda name: NAMES[name][0]),
+            "numbers": table.params / dense.params,
+            "macs": table.macs / dense.macs,
+            "error": (100 - table.accuracy) / base,
+            "error_std": table.accuracy_std / base,
+        }
+    )
+
+
+def duels(records):
+    """Each system against Maestro at its size or below, as the paper compares.
+
+    Of Maestro's variants with a lasso it is the one with the most bits to deploy that
+    has no more than the system. A difference is judged by its 95 % bounds.
+
+    Returns:
+        A DataFrame of text, one row for each variant of another system.
+    """
+    table, runs = accounts(records), {}
+    for record in records.values():
+        accuracy = record["final"]["test_accuracy"]
+        runs.setdefault(variant(config_of(record)), []).append(accuracy)
+    ours = [r for r in table.itertuples() if r.system == "Maestro"]
+    ours = [r for r in ours if r.config.options["lambda_gl"]]
+    rows = {}
+    for row in table.itertuples():
+        if row.system == "dense" or row.config.method in OURS:
+            continue
+        smaller = [r for r in ours if r.bits <= row.bits]
+        cells = {"accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f")}
+        cells["bits / 32"] = f"{row.bits / BITS:,.0f}"
+        best = max(smaller, key=lambda r: r.bits, default=None)
+        names = ("Maestro", "its bits / 32", "points for Maestro", "ahead")
+        found = dict.fromkeys(names, NOT_RUN if not ours else "none as small")
+        if best is not None:
+            difference = gap(runs[variant(best.config)], runs[variant(row.config)])
+            points = f"{difference.mean:+.2f}{bounds(difference, '{:+.2f}'.format)}"
+            figures = f"{best.bits / BITS:,.0f}", points, difference.above(0)
+            found = dict(zip(names, (best.label, *figures), strict=True))
+        rows[row.label] = cells | found
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _account(config, record, whole):
+    """One run's figures; ``whole``: the sizes of the dense network."""
+    final, history = record["final"], record["history"]
+    once = config.recipe.epochs * whole["macs"]
+    return {
+        "config": config,
+        "system": system(config),
+        "accuracy": final["test_accuracy"],
+        "params": final["params"],
+        "bits": final.get("bits", final["params"] * BITS),
+        "macs": final["macs"],
+        "binary_macs": final.get("binary_macs", 0),
+        "held": max(history["train_params"]),
+        "epochs": len(history["train_macs"]),
+        "training": sum(history["train_macs"]) / once,
+    }
+
+
+def _labels(configs):
+    """Unique labels: those of several variants have the fields that differ."""
+    names = [label(config) for config in configs]
+    labels = []
+    for place, name in enumerate(names):
+        same = [i for i, other in enumerate(names) if other == name]
+        apart = differences([configs[i] for i in same])
+        mine = same.index(place)
+        fields = [f"{field} {values[mine]}" for field, values in apart.items()]
+        labels.append(", ".join([name, *fields]))
+    return labels

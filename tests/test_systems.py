@@ -1,0 +1,152 @@
+"""The accounts of the systems: one way of counting for all."""
+
+import pytest
+
+from maestro.campaign import baselines
+from maestro.config import Recipe, RunConfig, variant
+from maestro.methods import resolve
+from maestro.results.systems import (
+    accounting_table,
+    accounts,
+    duels,
+    frontier,
+    label,
+    missing_systems,
+    printed_frontier,
+)
+
+
+def record(method, accuracy, params, seed=0, macs=500, binary=0, bits=None, **options):
+    """A record of two epochs' recipe, with what the accounts read."""
+    size = options.pop("size", {})
+    config = resolve(
+        RunConfig("t", "m", method, Recipe(2, 1, 0.1), options, seed, "s", size)
+    )
+    train = options.get("epochs_macs", [1000, 1000])
+    return config.id, {
+        "config": config.to_dict(),
+        "dense": {"params": 1000 if not size else 100, "macs": 1000},
+        "history": {"train_macs": train, "train_params": [900, 950, 800][: len(train)]},
+        "final": {
+            "test_accuracy": accuracy,
+            "params": params,
+            "macs": macs,
+            "bits": bits or 32 * params,
+            "binary_macs": binary,
+        },
+        "best": {"test_accuracy": accuracy},
+        "ran_on": {"precision": "float32"},
+    }
+
+
+def some_records():
+    rows = [
+        record("dense", 90.0, 1000, macs=1000),
+        record("dense", 91.0, 1000, seed=1, macs=1000),
+        record("dense", 80.0, 100, size={"width": 8}),
+        record("maestro", 89.0, 400, lambda_gl=1e-3),
+        record("maestro", 91.0, 400, seed=1, lambda_gl=1e-3),
+        record("maestro", 85.0, 200, lambda_gl=1e-2),
+        record("maestro", 90.0, 1200, lambda_gl=0.0),
+        record("xnor", 70.0, 1000, macs=1000, binary=900, bits=3200),
+        record("svd", 60.0, 500, rank_ratio=0.5),
+        record("svd", 88.0, 500, rank_ratio=0.5, tune=3),
+        record("imp", 90.5, 450, bits=32 * 450 + 1000),
+    ]
+    return dict(rows)
+
+
+def test_labels_name_the_system_and_what_sets_its_size():
+    rows = {
+        label(c)
+        for c in baselines.systems("compact", "compact, 5 epochs", (0,))
+        + baselines.ablation("lenet", "paper", (0,))
+    }
+    assert {
+        "Pufferfish, ρ = 0.45",
+        "SVD, tuned, ρ = 0.2",
+        "spectral init., FD, 50% wanted",
+        "Cuttlefish",
+        "IMP, 6 rounds",
+        "RareGems, density 0.25",
+        "DepGraph, 25% wanted",
+        "DLRT, θ = 0.15",
+        "spectral decay, c = 0.03",
+        "XNOR-Net",
+        "Maestro, λ = 32e-5",
+        "without shrinking, λ = 32e-5",
+        "with a full pass, distilled, λ = 32e-5",
+    } <= rows
+
+
+def test_accounts_are_means_over_seeds_of_all_phases():
+    table = accounts(some_records()).set_index("label")
+    dense = table.loc["dense"]
+    assert (dense.accuracy, dense.n, dense.held) == (90.5, 2, 950)
+    assert dense.accuracy_std == pytest.approx(0.5**0.5)
+    assert dense.training == 1.0 and table.loc["XNOR-Net"].binary_macs == 900
+    assert table.dense_params.tolist() == [1000] * len(table)  # of the widest
+    names = ["dense", "dense, width 8", "Maestro, λ = 0", "Maestro, λ = 1e-3"]
+    assert list(table.index[:4]) == names
+    assert accounts({}).empty
+
+
+def test_all_phases_and_rounds_count():
+    key, long = record("imp", 90.0, 500)
+    long["history"] = {"train_macs": [1000] * 6, "train_params": [1000] * 6}
+    [row] = accounts({key: long}).itertuples()
+    assert (row.epochs, row.training) == (6, 3.0)
+
+
+def test_the_table_has_both_conventions():
+    table = accounting_table(some_records())
+    xnor, imp = table.loc["XNOR-Net"], table.loc["IMP, 5 rounds"]
+    assert xnor["numbers to deploy"] == "1,000"
+    assert xnor["bits to deploy / 32"] == "100" and xnor["of them binary"] == "900"
+    assert xnor["as printed elsewhere"] == "31"
+    assert imp["numbers to deploy"] == imp["as printed elsewhere"] == "450"
+    assert imp["bits to deploy / 32"] == "481"  # with the map
+
+
+def test_variants_of_one_label_show_what_differs():
+    rows = [
+        record("maestro", 89.0, 400, lambda_gl=1e-3, eps_ps=eps) for eps in (1e-7, 1e-5)
+    ]
+    labels = accounts(dict(rows)).label.tolist()
+    assert sorted(labels) == [f"Maestro, λ = 1e-3, eps_ps {e}" for e in (1e-05, 1e-07)]
+
+
+def test_the_frontier_is_relative_to_the_dense_network():
+    table = frontier(some_records())
+    imp = table[table.system == "IMP"].iloc[0]
+    assert imp.numbers == pytest.approx(0.48125) and imp.macs == 0.5
+    assert imp.error == pytest.approx(9.5 / 9.5)
+    assert frontier({}).empty
+    dense = printed_frontier("resnet18").set_index("system").loc["dense"]
+    assert (dense.numbers, dense.macs, dense.error) == (1, 1, 1)
+    xnor = printed_frontier("vgg19").set_index("system").loc["XNOR-Net"]
+    assert xnor.error == pytest.approx((100 - 88.94) / (100 - 92.94))
+
+
+def test_a_duel_is_with_the_largest_maestro_that_is_no_larger():
+    table = duels(some_records())
+    assert set(table.index) == {
+        "dense, width 8",
+        "XNOR-Net",
+        "SVD, ρ = 0.5",
+        "SVD, tuned, ρ = 0.5",
+        "IMP, 5 rounds",
+    }
+    svd = table.loc["SVD, ρ = 0.5"]
+    assert svd["Maestro"] == "Maestro, λ = 1e-3"
+    assert svd["points for Maestro"] == "+30.00"  # one run has no bounds
+    assert svd["ahead"] == "cannot be decided"
+    assert table.loc["XNOR-Net", "Maestro"] == "none as small"
+
+
+def test_what_has_not_run_is_named():
+    configs = baselines.systems("resnet18", "laptop", (0,))
+    done = {c.id: None for c in configs if c.method not in ("dlrt", "xnor")}
+    assert missing_systems(configs, done) == "DLRT, XNOR-Net"
+    variants = {variant(c) for c in configs}
+    assert len(variants) == len(configs)
