@@ -35,7 +35,8 @@ STAGES = """
 COMMON = {"config", "paths", "system", "results.records", "results"}
 
 HEAVY = """torchvision spacy sacrebleu PIL IPython ipykernel jupyter_book papermill
-    nbformat sklearn pandas matplotlib playwright timm transformers""".split()
+    nbformat sklearn pandas matplotlib playwright timm transformers
+    torch_pruning""".split()
 
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(
