@@ -11,6 +11,12 @@ from dataclasses import replace
 
 from ..config import RunConfig
 from ..methods import resolve
+from .experiments import (
+    compact_cifar10,
+    compact_cifar10_narrow,
+    lenet_mnist,
+    resnet18_cifar10,
+)
 from .scales import (
     BUT_LAST_STAGE,
     COMPACT,
@@ -57,7 +63,8 @@ ENDS = {
 }
 HALF_AND_QUARTER = {"lenet": (0.33, 0.16), "vgg19": (0.4, 0.17)}  # rank ratios
 RATIOS = (0.45, 0.2)  # of the other networks
-WARM_UP = 80 / 300  # the share of epochs that are dense
+WARM_UP = 80 / 300  # the share of epochs that are dense, on CIFAR-10
+WARM_UPS = {"transformer": 10 / 400, "resnet50": 15 / 90}  # on other data
 # Cuttlefish's constants at 300 epochs are options' defaults; shorter courses have fewer
 # epochs to follow: {epochs of the recipe: options}
 SETTLED = {
@@ -74,17 +81,31 @@ ABLATED = {
 }
 
 
-def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25):
-    """Pufferfish on ``model``, with a dense warm-up of 80 / 300 of the epochs."""
-    recipe, skip = SCALES[model][scale].recipe, PUFFERFISH_SKIPS[model]
-    if model == "vgg19":
-        skip = [*skip, "classifier"]
+def pufferfish(model, scale="paper", seeds=(0, 1, 2), rank_ratio=0.25, skip=None):
+    """Pufferfish on ``model``, with its authors' share of dense epochs.
+
+    skip: the layers left dense, if not those of its authors.
+    """
+    epochs = SCALES[model][scale].recipe.epochs
+    last = ["classifier"] if model == "vgg19" else []
     options = {
-        "warm_up": round(WARM_UP * recipe.epochs),
+        "warm_up": max(1, round(WARM_UPS.get(model, WARM_UP) * epochs)),
         "rank_ratio": rank_ratio,
-        "skip": skip,
+        "skip": skip or [*PUFFERFISH_SKIPS[model], *last],
     }
     return _runs(model, scale, seeds, [("pufferfish", options)])
+
+
+def table_4(scale="paper", partial=False, seeds=(0,)):
+    """The rows of Table 4 that are not Maestro's: the last stage only, or all layers.
+
+    Decomposing all layers, the paper has Pufferfish alone; stem and classifier are
+    dense here, which gives 9.26 million parameters where the paper prints 9.4.
+    """
+    if partial:
+        given = "resnet50", scale, seeds
+        return pufferfish(*given) + cuttlefish(*given)
+    return pufferfish("resnet50", scale, seeds, skip=["conv1", "fc"])
 
 
 def cuttlefish(model, scale="paper", seeds=(0, 1, 2)):
@@ -94,6 +115,29 @@ def cuttlefish(model, scale="paper", seeds=(0, 1, 2)):
     if recipe.weight_decay:
         options["frobenius_decay"] = recipe.weight_decay
     return _runs(model, scale, seeds, [("cuttlefish", options)])
+
+
+def beside_maestro(network, seeds=(0, 1, 2)):
+    """All runs of a network's frontier: dense, Maestro, and the other systems.
+
+    network: "lenet" (its own scale, cut at 1e-5), "compact" (five epochs, with narrow
+    dense networks) or "resnet18" (laptop scale, the first seed).
+    """
+    if network == "lenet":
+        ours = lenet_mnist(seeds=seeds)
+        cut = [c for c in ours if c.options.get("eps_ps") != LENET.eps_ps]
+        whole = [c for c in ours if c.options.get("lambda_gl") == 0]
+        return cut + whole + systems("lenet", "paper", seeds)
+    if network == "compact":
+        scale = "compact, 5 epochs"
+        ours = compact_cifar10(scale, seeds=seeds)
+        narrow = compact_cifar10_narrow(scale, seeds=seeds)
+        return ours + narrow + systems("compact", scale, seeds)
+    if network == "resnet18":
+        first = seeds[:1]
+        ours = resnet18_cifar10("laptop", seeds=first)
+        return ours + systems("resnet18", "laptop", first)
+    raise ValueError(f"network={network!r}: it is one of lenet, compact, resnet18")
 
 
 def lenet_baselines(seeds=(0, 1, 2)):

@@ -2,10 +2,11 @@
 
 from .baselines import (
     ablation,
-    cuttlefish,
+    beside_maestro,
     lenet_baselines,
     pufferfish,
     systems,
+    table_4,
     table_16,
 )
 from .experiments import (
@@ -83,7 +84,7 @@ SYSTEMS_AT_PAPER = {
 
 
 def _table_4(scale):
-    return pufferfish("resnet50", scale, (0,)) + cuttlefish("resnet50", scale, (0,))
+    return table_4(scale, partial=True) + table_4(scale)
 
 
 def _at_both_rates(model, rows):
@@ -97,7 +98,14 @@ NOTEBOOKS = {
     "13_transformer_multi30k": transformer_multi30k,
     "14_resnet50_imagenet": resnet50_imagenet,
     "15_exact_zeros": lenet_mnist_proximal,
+    "16_baselines": lambda networks, seeds: [
+        config for name in networks for config in beside_maestro(name, seeds)
+    ],
     "18_train_once_deploy_everywhere": lenet_mnist_cuts,
+    "22_ablation": lambda seeds: [
+        *ablation("lenet", "paper", seeds),
+        *ablation("resnet18", "laptop", seeds[:1]),
+    ],
 }
 
 
@@ -108,7 +116,7 @@ def for_notebook(name, **given):
     """
     if name not in NOTEBOOKS:
         raise ValueError(f"{name} has nothing to train")
-    names = ("lambdas", "seeds", "epochs", "thresholds")
+    names = ("lambdas", "seeds", "epochs", "thresholds", "networks")
     grid = {key: given[key] for key in names if key in given}
     sizes = (
         [{"scale": scale} for scale in given["scales"]] if "scales" in given else [{}]

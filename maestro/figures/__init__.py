@@ -14,6 +14,7 @@ from .runs import (
     trade_off,
 )
 from .speed import step_parts, time_against_macs
+from .systems import ablation, frontier
 from .theory import (
     angles,
     dead_tail,
@@ -29,11 +30,13 @@ from .theory import (
 
 __all__ = [
     "error_against",
+    "ablation",
     "angles",
     "convergence",
     "cut_curves",
     "dead_tail",
     "excess_decay",
+    "frontier",
     "layer_ranks",
     "mask_and_cut",
     "ordering",

@@ -149,6 +149,12 @@ KNOWN = {
         many=True,
         choices=("paper", "paper, code", "short", "laptop"),
     ),
+    "networks": Parameter(
+        str,
+        "networks to show",
+        many=True,
+        choices=("lenet", "compact", "resnet18"),
+    ),
     "train": Parameter(bool, "train the runs that have no record yet"),
     "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),
     "epochs": Parameter(
