@@ -155,9 +155,14 @@ def _do_records(args):
         return _compare(args.ids)
     good, bad = records.read_all()
     if args.coverage:
+        from .campaign.catalog import lacking
         from .results.coverage import coverage
 
         print(coverage(good).T.to_string())
+        print("\nRuns that are missing, and what trains them:")
+        for name, left, total in lacking():
+            command = f'python -m maestro campaign --only "{name}"'
+            print(f"{left:>4} of {total:>3}  {command}")
         return int(bool(bad))
     for run_id, record in good.items():
         final, trained_in = record["final"], record["ran_on"].get("precision")

@@ -9,8 +9,11 @@ from matplotlib.colors import to_hex
 
 from maestro import figures
 from maestro.campaign import catalog
+from maestro.figures import systems
 from maestro.figures.style import GRIDS, METHODS, variant_color
+from maestro.results import ablation
 from maestro.results.cells import variant_name
+from maestro.results.systems import system
 
 
 def texts(fig):
@@ -173,3 +176,41 @@ def test_a_dead_tail_ends_where_it_is_zero():
     fig = figures.dead_tail(curves, {"a height": 0.3})
     assert {" zero from step 2", "a height", "one", "other"} <= set(texts(fig))
     assert len(fig.axes[0].lines[0].get_ydata()) == 2
+
+
+def systems_frame(*rows):
+    columns = ["system", "numbers", "macs", "error", "error_std"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_frontier_joins_a_systems_points_and_leaves_the_papers_hollow():
+    ours = systems_frame(
+        ("dense", 1, 1, 1, 0.1),
+        ("IMP", 0.5, 1, 1.1, 0.1),
+        ("IMP", 0.3, 1, 1.4, math.nan),
+    )
+    theirs = systems_frame(("XNOR-Net", 0.03, math.nan, 1.6, math.nan))
+    fig = figures.frontier(ours, theirs)
+    left = fig.axes[0]
+    imp = left.containers[1].lines[0]
+    assert list(imp.get_xdata()) == [0.3, 0.5] and list(imp.get_ydata()) == [1.4, 1.1]
+    [hollow] = [x for x in left.lines if x.get_markerfacecolor() == "white"]
+    assert list(hollow.get_xdata()) == [0.03]
+    assert list(drawn(fig)) == ["dense", "IMP", "XNOR-Net", "hollow: the paper"]
+    assert "not run yet" in texts(figures.frontier(systems_frame()))
+
+
+def test_every_system_has_a_mark_of_its_own():
+    marks = list(systems.MARKS.values())
+    assert len(set(marks)) == len(marks)
+    shown = {system(c) for c in catalog.chosen("systems, compact")}
+    assert shown <= systems.MARKS.keys()
+
+
+def test_the_ablation_is_relative_to_maestro():
+    ours = ablation.printed_ablation()
+    fig = figures.ablation(ours, ours)
+    heights = {line.get_ydata()[0] for line in fig.axes[0].lines}
+    assert 0 in heights and min(heights) < -0.1
+    assert set(ablation.PRINTED) < set(texts(fig))
+    assert "not run yet" in texts(figures.ablation(ours.iloc[1:], ours))

@@ -77,10 +77,13 @@ def test_a_killed_run_ends_in_the_same_record(
 
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_a_run_goes_on_from_every_step_of_every_phase(name, tmp_path, capsys):
+def test_a_run_goes_on_from_every_step_of_every_phase(
+    name, tmp_path, capsys, monkeypatch
+):
     """Two steps an epoch: the first and the last of every phase are among them."""
     if name == "depgraph":
         pytest.importorskip("torch_pruning")
+        monkeypatch.setattr(methods.depgraph, "STEPS", 4)
     config, task = run_of_pictures(name, **EVERY_METHOD[name]), Pictures(3, 8, 8)
     straight = run_to_the_end(Training(config, task=task))
     record, weights = record_of(straight), straight.model.state_dict()

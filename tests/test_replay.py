@@ -162,13 +162,16 @@ def test_a_replayed_training_is_the_training(method, options, recorder):
 
 @pytest.mark.course
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_a_step_of_every_method_can_be_replayed_unless_it_says_not(name, recorder):
+def test_a_step_of_every_method_can_be_replayed_unless_it_says_not(
+    name, recorder, monkeypatch
+):
     """No step asks the device for a number, in any phase, and the course is the same.
 
     Phases that are over have parameters of their own: each is recorded anew.
     """
     if name == "depgraph":
         pytest.importorskip("torch_pruning")
+        monkeypatch.setattr(methods.depgraph, "STEPS", 4)
     config, task = run_of_pictures(name, 30, **EVERY_METHOD[name]), Pictures(3, 8, 8)
     if methods.make(config).replayable:
         plain, replayed = trained(config, task), trained(config, task, recorder)

@@ -1,5 +1,6 @@
 """All runs that the book's tables and figures need, in order of priority."""
 
+from ..results.records import path_of
 from .baselines import (
     ablation,
     beside_maestro,
@@ -69,8 +70,18 @@ SYSTEMS = {
     "table 3, short": lambda: pufferfish("transformer", "short"),
     "table 4, short": lambda: _table_4("short"),
 }
-# at the paper's scale, with its learning rate and with the usual one
-SYSTEMS_AT_PAPER = {
+# at the paper's scale; the systems with its learning rate and with the usual one
+AT_PAPER = {
+    "table 12, paper": resnet18_cifar10,
+    "table 13, paper": vgg19_cifar10,
+    "table 15, paper": resnet50,
+    "table 15, paper, last stage": lambda: resnet50(partial=True),
+    "table 14, paper, code": lambda: transformer_multi30k("paper, code"),
+    "table 14, paper": transformer_multi30k,
+    "table 12, paper, code": lambda: resnet18_cifar10("paper, code"),
+    "table 13, paper, code": lambda: vgg19_cifar10("paper, code"),
+    "table 15, paper, code": lambda: resnet50("paper, code"),
+    "table 15, paper, code, last stage": lambda: resnet50("paper, code", partial=True),
     "ablation, resnet18, paper": lambda: ablation("resnet18", "paper"),
     "table 16, resnet18, paper": lambda: _at_both_rates("resnet18", table_16),
     "table 16, vgg19, paper": lambda: _at_both_rates("vgg19", table_16),
@@ -91,6 +102,21 @@ def _at_both_rates(model, rows):
     return rows(model, "paper") + rows(model, "paper, usual rate")
 
 
+def every_compact_run():
+    """The runs of the compact scale, row by row, with all seeds of a row together."""
+    configs = []
+    for scale in COMPACT:
+        whole = compact_cifar10(scale)
+        lambdas = [None, *COMPACT[scale].lambdas]
+        configs += sorted(
+            whole, key=lambda c: lambdas.index(c.options.get("lambda_gl"))
+        )
+        configs += compact_cifar10_narrow(scale)
+    return configs
+
+
+COMPACT_RUNS = {"compact": every_compact_run}
+NAMED = EXPERIMENTS | COMPACT_RUNS | SYSTEMS | AT_PAPER
 NOTEBOOKS = {
     "10_lenet_mnist": lenet_mnist,
     "11_resnet18_cifar10": resnet18_cifar10,
@@ -139,12 +165,7 @@ def every_run():
     configs = [config for _, config in sorted(wanted, key=lambda pair: pair[0])]
     configs += every_compact_run()
     configs += [config for runs in SYSTEMS.values() for config in runs()]
-    configs += [*resnet18_cifar10(), *vgg19_cifar10()]
-    configs += [*resnet50(), *resnet50(partial=True)]
-    configs += [*transformer_multi30k("paper, code"), *transformer_multi30k()]
-    configs += [*resnet18_cifar10("paper, code"), *vgg19_cifar10("paper, code")]
-    configs += [*resnet50("paper, code"), *resnet50("paper, code", partial=True)]
-    configs += [config for runs in SYSTEMS_AT_PAPER.values() for config in runs()]
+    configs += [config for runs in AT_PAPER.values() for config in runs()]
     return _each_once(configs)
 
 
@@ -153,24 +174,21 @@ def chosen(words):
 
     words: the name of an experiment, as "systems, lenet", or part of a description.
     """
-    experiments = EXPERIMENTS | SYSTEMS | SYSTEMS_AT_PAPER
-    if words in experiments:
-        return _each_once(experiments[words]())
+    if words in NAMED:
+        return _each_once(NAMED[words]())
     return [config for config in every_run() if words in describe(config)]
+
+
+def lacking():
+    """[(name, runs without a record, runs)] of the experiments that lack some."""
+    counts = []
+    for name, runs in NAMED.items():
+        configs = _each_once(runs())
+        left = sum(not path_of(config.id).is_file() for config in configs)
+        if left:
+            counts.append((name, left, len(configs)))
+    return counts
 
 
 def _each_once(configs):
     return list({config.id: config for config in configs}.values())
-
-
-def every_compact_run():
-    """The runs of the compact scale, row by row, with all seeds of a row together."""
-    configs = []
-    for scale in COMPACT:
-        whole = compact_cifar10(scale)
-        lambdas = [None, *COMPACT[scale].lambdas]
-        configs += sorted(
-            whole, key=lambda c: lambdas.index(c.options.get("lambda_gl"))
-        )
-        configs += compact_cifar10_narrow(scale)
-    return configs

@@ -32,7 +32,7 @@ def frontier(ours, theirs=None):
     """Fig. 3: test error against numbers to deploy and against MACs, all relative.
 
     The axes are logarithmic, and 1 is the dense network. Points of one system are
-    joined; the paper's are hollow, of half the width and joined by nothing.
+    joined; the paper's are hollow and single.
 
     ours, theirs: DataFrames with the columns system, numbers, macs, error, error_std.
     """

@@ -196,11 +196,15 @@ def duels(records):
         found = dict.fromkeys(names, NOT_RUN if not ours else "none as small")
         if best is not None:
             difference = gap(runs[variant(best.config)], runs[variant(row.config)])
-            points = f"{difference.mean:+.2f}{bounds(difference, '{:+.2f}'.format)}"
+            points = f"{_points(difference.mean)}{bounds(difference, _points)}"
             figures = f"{best.bits / BITS:,.0f}", points, difference.above(0)
             found = dict(zip(names, (best.label, *figures), strict=True))
         rows[row.label] = cells | found
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _points(value):
+    return f"{round(value, 2) + 0.0:+.2f}"  # never -0.00
 
 
 def _account(config, record, whole):
