@@ -4,8 +4,9 @@ import pytest
 
 from maestro.campaign import baselines
 from maestro.config import Recipe, RunConfig, variant
-from maestro.methods import resolve
+from maestro.methods import METHODS, resolve
 from maestro.results.systems import (
+    NAMES,
     accounting_table,
     accounts,
     duels,
@@ -77,6 +78,10 @@ def test_labels_name_the_system_and_what_sets_its_size():
         "without shrinking, λ = 32e-5",
         "with a full pass, distilled, λ = 32e-5",
     } <= rows
+
+
+def test_every_method_has_a_name():
+    assert NAMES.keys() == METHODS.keys()
 
 
 def test_accounts_are_means_over_seeds_of_all_phases():

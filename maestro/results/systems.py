@@ -25,6 +25,7 @@ NAMES = {
     "masked": ("Maestro, masked", "lambda_gl", ""),
     "proximal": ("Maestro, proximal", "lambda_gl", ""),
     "scaled": ("Maestro, scaled gradients", "lambda_gl", ""),
+    "budgeted": ("Maestro, size asked for", "target", "{:.0%} wanted"),
     "unshrunken": ("without shrinking", "lambda_gl", ""),
     "full_pass": ("with a full pass", "lambda_gl", ""),
     "pufferfish": ("Pufferfish", "rank_ratio", "ρ = {:g}"),
@@ -44,7 +45,8 @@ MORE = {
     ("spectral", "frobenius_decay"): "spectral init., FD",
     ("full_pass", "distilled"): "with a full pass, distilled",
 }
-OURS = {"maestro", "masked", "proximal", "scaled", "unshrunken", "full_pass"}
+OURS = {"maestro", "masked", "proximal", "scaled", "budgeted"}
+OURS |= {"unshrunken", "full_pass"}
 SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
 COSTS = ["held", "epochs", "training"]
 
