@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import models
+from .. import datasets, models
+from ..campaign.experiments import lenet_mnist, lenet_mnist_cuts
 from ..config import RunConfig
 from ..datasets import ImageTask
 from ..paths import MODELS
@@ -19,6 +20,18 @@ from ..system import write_whole
 from ..training.checkpoints import weights_path
 from ..training.loop import Training
 from .files import load, manifest, save
+
+
+def main():
+    """Put the networks of the LeNet chapter that have weights into data/models."""
+    configs = [
+        *lenet_mnist_cuts((3,)),
+        *lenet_mnist((64e-5,), (3,), thresholds=(1e-5,)),
+    ]
+    for config in configs:
+        if weights_path(config).is_file():
+            print(f"written: {store(config)}")
+    print(f"written: {store_images(datasets.load('mnist'))}")
 
 
 def store(config, device="cpu", folder=None):
@@ -120,3 +133,7 @@ def _trained(config, device="cpu"):
     training = Training(config, device)
     training.restore_network(torch.load(path, training.device, weights_only=True))
     return training
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ and stops asking when it has seen enough. So one search runs on live trainings
 (`trainings`), on recorded ones (`recorded`), and on a loop of one's own.
 """
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -243,7 +244,9 @@ def _suggested(trial, lambdas):
 
 def _optuna():
     try:
-        import optuna
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a bar for notebooks, not used here
+            import optuna
     except ModuleNotFoundError:
         raise RuntimeError("Optuna is missing: pip install optuna==5.0.0") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -78,6 +78,44 @@ def table(rows, unit, shares):
     return pd.DataFrame.from_dict(cells, orient="index")
 
 
+def asked_for(records):
+    """The runs of "budgeted": one row a run with target, params, accuracy, dense."""
+    return pd.DataFrame(
+        [
+            {
+                "target": record["config"]["options"]["target"],
+                "params": record["final"]["params"],
+                "accuracy": record["final"]["test_accuracy"],
+                "dense": record["dense"]["params"],
+            }
+            for record in records.values()
+        ],
+        columns=["target", "params", "accuracy", "dense"],
+    )
+
+
+def sizes_table(runs):
+    """The size asked for, the size at the end and the accuracy, a row for each target.
+
+    runs: of `asked_for`. A DataFrame of text; "not run yet" without runs.
+    """
+    if runs.empty:
+        return NOT_RUN
+    rows = {}
+    for target, some in runs.groupby("target"):
+        off = some.params / (target * some.dense) - 1
+        rows[f"{target:.2f}×"] = {
+            "runs": len(some),
+            "parameters asked for": f"{target * some.dense.iloc[0]:,.0f}",
+            "parameters at the end": f"{some.params.mean():,.0f}",
+            "furthest off": f"{off[off.abs().idxmax()]:+.1%}",
+            "accuracy (%)": plus_minus(
+                some.accuracy.mean(), some.accuracy.std(), ".2f"
+            ),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def without_loss(rows, share=1 / 3, unit="params"):
     """Is a network of ``share`` of the size without loss, by some search?
 

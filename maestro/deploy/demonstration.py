@@ -1,0 +1,143 @@
+"""What the chapter on deployment does live, with a stored network.
+
+Statements that hold on any processor, each with whether it holds here.
+"""
+
+import copy
+import io
+from dataclasses import dataclass, field
+
+import torch
+
+from ..lowrank import low_rank_layers, merge, ranks, truncate
+from ..lowrank.counting import costs, footprint
+from . import stored
+from .budget import dense_footprint
+from .fitting import fit_budget
+from .running import batch_statistics, judge_of
+from .search import greedy
+
+NOTHING = (
+    "no network is stored yet: train the runs above, then "
+    "`python -m maestro.deploy.stored` puts them into data/models"
+)
+ENOUGH = 0.9  # of a thousand images, right after a cut to a third
+
+
+@dataclass
+class Shown:
+    """Lines of text, and statements {sentence: whether it holds}."""
+
+    lines: list = field(default_factory=list)
+    statements: dict = field(default_factory=dict)
+
+    @property
+    def holds(self):
+        """Whether every statement holds."""
+        return all(self.statements.values())
+
+    def __str__(self):
+        said = [f"{sentence}: {holds}" for sentence, holds in self.statements.items()]
+        return "\n".join([*self.lines, *said])
+
+
+def searched(share):
+    """The greedy search on the stored LoD network, and its report recomputed."""
+    found = _network()
+    if found is None:
+        return Shown([NOTHING])
+    net, example, task = found
+    data = task.first(len(task)), task.train[1]
+    best = greedy(net, data, example, params=f"{share}x").best
+    small = copy.deepcopy(net)
+    truncate(small, best.ranks)
+    with torch.no_grad(), batch_statistics(small):
+        loss, accuracy = judge_of(data)(small)
+    merged = merge(copy.deepcopy(small))
+    counted = costs(net, example)
+    limit = share * dense_footprint(counted).params
+    return Shown(
+        [f"whole network: {footprint(net, example, merged=True).params:,} parameters"],
+        {
+            f"at most {share:g} of the dense parameters": best.params <= limit,
+            "less than one column of a layer below that": best.params
+            > limit - max(m + n for m, n, _ in counted.maps.values()),
+            "its size is that of the merged network": footprint(merged, example)
+            == (best.params, best.macs),
+            "its loss and accuracy are those of the truncated network": abs(
+                loss - best.loss
+            )
+            < 1e-4
+            and abs(accuracy - best.accuracy) < 2e-3,
+            f"more than {ENOUGH:.0%} of other images right": _accuracy(merged, task)
+            > 100 * ENOUGH,
+        },
+    )
+
+
+def reversible():
+    """A cut to half of the MACs, undone, made again and committed."""
+    found = _network()
+    if found is None:
+        return Shown([NOTHING])
+    net, example, task = found
+    whole, before = ranks(net), net(task.first(8))
+    fit = fit_budget(net, example, macs="0.5x")
+    inside = fit.sizes["macs"] <= fit.limits["macs"]
+    fit.undo()
+    back = torch.equal(net(task.first(8)), before) and ranks(net) == whole
+    fit_budget(net, example, macs="0.5x").commit()
+    gone = footprint(net, example, merged=True).macs <= fit.limits["macs"]
+    try:
+        fit_budget(net, example, macs=1)
+        refused = "accepted"
+    except ValueError as error:
+        refused = str(error)
+    return Shown(
+        [f"macs=1: {refused}"],
+        {
+            "half of the MACs are enough": inside,
+            "undone, the same outputs and ranks": back,
+            "committed, the columns are gone": gone,
+        },
+    )
+
+
+def round_trip():
+    """The network cut, merged, saved and loaded into plain PyTorch."""
+    found = _network()
+    if found is None:
+        return Shown([NOTHING])
+    net, example, task = found
+    fit_budget(net, example, params="0.33x").commit()
+    small = merge(net)
+    content = io.BytesIO()
+    torch.save(small.state_dict(), content)
+    x = task.first(8)
+    return Shown(
+        [],
+        {
+            "no layer of this package is left": not low_rank_layers(small),
+            "the file is less than half the dense network's": content.tell()
+            < 0.5 * 4 * 44_426,
+            "PyTorch exports it": _exports(small, x),
+        },
+    )
+
+
+def _exports(net, x):
+    program = torch.export.export(net, (x,)).module()
+    return torch.allclose(program(x), net(x), atol=1e-4)
+
+
+def _network():
+    """(the stored network of LoD without a lasso, example, images); None if none is."""
+    for run, config in stored.networks().items():
+        if config.options.get("lambda_gl") == 0 and config.model == "lenet":
+            net, example, _ = stored.read(run)
+            return net, example, stored.some_mnist()
+    return None
+
+
+def _accuracy(net, task):
+    return task.evaluate(net.eval())["test_accuracy"]
