@@ -6,10 +6,10 @@ again, with batch norm's statistics estimated anew.
 """
 
 import copy
+import itertools
 from typing import NamedTuple
 
-from ..lowrank import factorize, low_rank_layers
-from ..training.recalibration import recalibrate
+from ..lowrank import factorize, low_rank_layers, recalibrate
 from .budget import Budget
 from .orders import ONE, first_within, harms, ordered, planned, threshold_sweep
 from .search import MEASURES, walk
@@ -106,9 +106,13 @@ def _cut_all(subject, network, wanted):
 def _evaluate(subject, network):
     """The task's figures of ``network``, batch norm recalibrated in any case."""
     training = subject.training
-    size = min(training.config.recipe.batch_size, 128)
-    recalibrate(network, training.task, size)
+    recalibrate(network, some_batches(training.task))
     return subject.evaluate(network)
+
+
+def some_batches(task, count=200):
+    """Batches of 128 training examples, for batch norm."""
+    return itertools.islice(task.epoch(128, seed=0), count)
 
 
 def at_ranks(network, ranks):

@@ -5,10 +5,9 @@ from pathlib import Path
 import torch
 
 from .. import datasets
-from ..lowrank import factorize, low_rank_layers, merge
+from ..lowrank import factorize, low_rank_layers, merge, recalibrate
 from ..system import require_writable
-from ..training.recalibration import recalibrate
-from .cuts import BATCH, IMAGES
+from .cuts import BATCH, IMAGES, some_batches
 from .export import export
 from .files import save
 from .fitting import fit_budget
@@ -71,7 +70,7 @@ def _cut(net, example, task, by, limits):
         if task is None:
             how += "; batch norm's statistics are those before the cut"
         else:
-            recalibrate(net, task, 128)
+            recalibrate(net, some_batches(task))
     ranks = ", ".join(f"{name} {rank}" for name, rank in fit.ranks.items())
     return [f"cut {how}: {fit}", f"ranks: {ranks}"]
 
