@@ -27,6 +27,21 @@ class Experts(nn.Module):
         return sum(each)
 
 
+class PickedExperts(nn.Module):
+    """Each token goes to the expert that its gate says."""
+
+    def __init__(self, count=3, n=4, m=6):
+        super().__init__()
+        self.gate = nn.Linear(n, count)
+        self.experts = Experts(count, n, m)
+
+    def forward(self, x):  # (B, n)
+        pick = self.gate(x).argmax(1)
+        up, down = self.experts.up[pick], self.experts.down[pick]
+        h = torch.bmm(up, x[:, :, None]).relu()
+        return torch.bmm(down, h)[:, :, 0]
+
+
 class Own(nn.Module):
     """A module of nobody's library."""
 
@@ -272,6 +287,23 @@ def test_an_error_in_the_pass_leaves_nothing_behind():
 
 
 # named by the user
+
+
+def test_an_expert_that_the_input_picks_is_counted():
+    dense, x = PickedExperts().double(), tokens(7, 4)
+    net = maestro.factorize(copy.deepcopy(dense))
+    same(net(x), dense(x))
+    assert maestro.footprint(dense, x).macs == 7 * (4 * 3 + 2 * 4 * 6)
+    half(net)
+    ranks = maestro.ranks(net)
+    counted = maestro.footprint(net, x)
+    assert ranks == {
+        "gate": 2,
+        "experts.up_factors": 2,
+        "experts.down_factors": 2,
+    }
+    assert counted.macs == 7 * (2 * 7 + 2 * 2 * 10)
+    assert counted.params == sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("weights", ["*.table", ["own.table"], ("own.t*", "own.oth*")])

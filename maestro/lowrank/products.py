@@ -34,6 +34,8 @@ MATRIX_PRODUCTS = {
     aten._scaled_mm: (0, 1),
     aten._int_mm: (0, 1),
 }
+# what picks matrices out of a stack, an expert for each token, as the input says
+PICKS = {aten.index, aten.index_select}
 BATCHED = {aten.bmm, aten.baddbmm, aten.addbmm}
 # {operator whose second argument is its kernel: MACs of (x, kernel, out, transposed)}
 KERNELS = {
@@ -97,6 +99,8 @@ class ProductCounter(TorchDispatchMode):
             self._count_matrices(packet, *(args[i] for i in MATRIX_PRODUCTS[packet]))
         elif packet in KERNELS:
             self._count_kernel(packet, args, out)
+        elif packet in PICKS and args[0].ndim > 2:
+            return self._sources(args[0])
         elif packet.__name__.startswith("new_") or packet.__name__.endswith("_like"):
             return frozenset()  # such an operator uses the shape of its argument only
         else:
