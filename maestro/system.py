@@ -1,6 +1,6 @@
 """The system underneath: the cores of this process, and files that are written whole.
 
-Whatever the disk refuses is told in one line: which file or folder, why, what to do.
+A disk error is one line that names the file or folder, the reason and the remedy.
 """
 
 import errno

@@ -1,10 +1,60 @@
-"""Batch norm's statistics are estimated anew where training saw other networks."""
+"""Batch norm's statistics become the averages over the batches that are given."""
 
 import pytest
 import torch
 from torch import nn
 
-from maestro import recalibrate
+import maestro
+
+
+def network():
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)).eval()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_plain_averages(labelled):
+    net = maestro.factorize(network())
+    net[1].running_mean.fill_(7.0)
+    x = [torch.randn(n, 4) for n in (8, 8, 8)]
+    batches = [(b, torch.zeros(8)) for b in x] if labelled else x
+    weights = [p.clone() for p in net.parameters()]
+    assert maestro.recalibrate(net, iter(batches)) is net
+    hidden = [net[0](b).detach() for b in x]
+    means = torch.stack([h.mean(0) for h in hidden]).mean(0)
+    variances = torch.stack([h.var(0) for h in hidden]).mean(0)
+    torch.testing.assert_close(net[1].running_mean, means)
+    torch.testing.assert_close(net[1].running_var, variances)
+    assert not any(module.training for module in net.modules())
+    assert net[1].momentum == 0.1
+    for p, before in zip(net.parameters(), weights, strict=True):
+        assert torch.equal(p, before) and p.grad is None
+
+
+def test_a_cut_network_gets_the_statistics_of_the_cut_one():
+    net = maestro.factorize(network())
+    x = torch.randn(64, 4) * 3 + 1
+    maestro.recalibrate(net, [x])
+    maestro.truncate(net, {"0": 1})
+    maestro.recalibrate(net, [x])
+    normed = net[1](net[0](x))
+    assert normed.mean(0).abs().max() <= 1e-4
+    assert (normed.var(0) - 1).abs().max() <= 1e-2
+
+
+def test_without_batches_the_statistics_stay():
+    net = network()
+    net[1].running_mean.fill_(7.0)
+    with pytest.raises(ValueError, match="batches is empty"):
+        maestro.recalibrate(net, [])
+    assert (net[1].running_mean == 7).all()
+    with pytest.raises(ValueError, match="net is .*: it takes a network"):
+        maestro.recalibrate([net], [])
+
+
+def test_a_network_without_batch_norm_stays():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    maestro.recalibrate(net, [torch.randn(2, 4)])
+    assert net.training
 
 
 class Normed(nn.Module):
@@ -22,7 +72,7 @@ def test_recalibrated_statistics_are_plain_averages_over_the_batches(few_digits)
     net = Normed().eval()
     net.first.running_mean.fill_(7.0)
     taken = list(few_digits.epoch(30, seed=0))[:3]
-    assert recalibrate(net, taken) is net
+    assert maestro.recalibrate(net, taken) is net
     with torch.no_grad():
         batches = [net.conv(x) for x, _ in taken]
         mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
@@ -39,12 +89,4 @@ def test_without_batch_norm_nothing_is_computed(few_digits):
         def forward(self, x):
             raise AssertionError("it was called")
 
-    recalibrate(Refuses(1, 1), few_digits.epoch(30, seed=0))
-
-
-def test_without_batches_nothing_is_changed(few_digits):
-    net = Normed()
-    net.first.running_mean.fill_(7.0)
-    with pytest.raises(ValueError, match="batches is empty"):
-        recalibrate(net, [])
-    assert (net.first.running_mean == 7).all()
+    maestro.recalibrate(Refuses(1, 1), few_digits.epoch(30, seed=0))

@@ -98,19 +98,19 @@ def smaller_and_better(records, paper=None):
         n = _fewest(low_rank)
         return Verdict(claim, FAILS, nan, theirs, n, scale=scale, sentence=sentence)
     merit, level = PERPLEXITY.merit, 1 - (1 - LEVEL) / len(smaller)
-    found = {
+    gaps = {
         x: gap(merit(some.perplexity), merit(dense.perplexity), level)
         for x, some in smaller.items()
     }
-    best = max(found, key=lambda x: found[x].mean)
+    best = max(gaps, key=lambda x: gaps[x].mean)
     ours, n = smaller[best].perplexity.mean(), min(len(smaller[best]), len(dense))
     sentence = (
         f"{ours:.2f} at {variant_name(best)} with "
         f"{smaller[best].params.mean() / size:.2f}× the parameters, "
         f"{dense.perplexity.mean():.2f} dense"
-        f"{bounds(found[best], PERPLEXITY.say)}"
+        f"{bounds(gaps[best], PERPLEXITY.say)}"
     )
-    word = found[best].above(0)
+    word = gaps[best].above(0)
     return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
 
 
@@ -226,13 +226,13 @@ def cut_without_loss(records, factor):
     )
     if cuts.empty:
         return Verdict(claim)
-    found = [
+    judged = [
         (some.factor.mean(), gap(some.points), len(some))
         for _, some in cuts.groupby("lambda_gl")
     ]
-    found.sort()
-    before = [one for one in found if one[0] < factor][-1:]
-    beyond = [one for one in found if one[0] >= factor][:1]
+    judged.sort()
+    before = [one for one in judged if one[0] < factor][-1:]
+    beyond = [one for one in judged if one[0] >= factor][:1]
     word = UNDECIDED
     if any(one.above(-POINTS) == HOLDS for _, one, _ in beyond):
         word = HOLDS

@@ -151,15 +151,15 @@ def side_by_side(sets, lambdas):
         sets: {title: {id: record}}, one column each.
         lambdas: the values of lambda_gl, one row each.
     """
-    found = {
+    rows = {
         (title, value): row
         for title, records in sets.items()
         for value in lambdas
         if (row := pick(summary(records), value)) is not None
     }
-    apart = len({row.precision for row in found.values()}) > 1
+    apart = len({row.precision for row in rows.values()}) > 1
     table = pd.DataFrame(NOT_RUN, map(variant_name, lambdas), list(sets))
-    for (title, value), row in found.items():
+    for (title, value), row in rows.items():
         cell = f"{row.params:,.0f} at {row.test_accuracy:.2f} %"
         cell = f"{cell}, {row.precision}" if apart else cell
         table.loc[variant_name(value), title] = cell
