@@ -17,6 +17,7 @@ METHODS = {
     "shuffled": {"method": "maestro", "sampler": "shuffled"},
     "masked": {"method": "masked", "sampler": "pair"},
     "pufferfish": {"method": "pufferfish", "warm_up": 1, "skip": ["fc3"]},
+    "tangent": {"method": "tangent", "warm_up": 1, "sampler": "pair"},
 }
 
 

@@ -10,8 +10,10 @@ from torch._dynamo.testing import CompileCounter
 
 import maestro
 from maestro import MODES, RankSampler
+from maestro.lowrank import expected_columns
 
 SIZES = {"a": (3, 8), "b": (5, 5), "c": (9, 2)}  # ranks 3, 5, 2
+RANKS = {name: min(sizes) for name, sizes in SIZES.items()}
 CUTTING = [mode for mode in MODES if mode != "none"]
 PAIRS = {(name, b) for name, sizes in SIZES.items() for b in range(1, min(sizes) + 1)}
 
@@ -75,6 +77,17 @@ def test_upper_draws_pairs_of_the_upper_halves():
     upper = {(name, b) for name, b in PAIRS if 2 * b >= min(SIZES[name])}
     assert set(counts) == upper and len(upper) < len(PAIRS)
     assert chi_square(counts, len(upper), 4000) < 22.5  # 6 degrees of freedom, 0.1 %
+
+
+def test_seldom_draws_a_pair_in_one_step_of_four():
+    drawn = draws(RankSampler(network(), "seldom", generator()), 12_000)
+    counts = Counter(next(iter(cut.items())) for cut in drawn if cut)
+    assert 2800 < sum(counts.values()) < 3200  # 3000 and four deviations of 47
+    assert set(counts) == set(PAIRS)
+    whole, pair = (expected_columns(RANKS, mode) for mode in ("none", "pair"))
+    for name, r in whole.items():
+        mean = r - (r - pair[name]) / 4
+        assert expected_columns(RANKS, "seldom")[name] == pytest.approx(mean)
 
 
 def test_none_cuts_nothing_and_draws_no_numbers():
@@ -239,7 +252,7 @@ def test_a_mask_from_outside_bounds_the_draws_and_comes_back():
 def test_rank_zero_is_never_drawn(mode):
     net = network()
     maestro.truncate(net, {"a": 0, "c": 0, "b": 4})
-    drawn = draws(RankSampler(net, mode, generator()), 60)
+    drawn = [cut for cut in draws(RankSampler(net, mode, generator()), 240) if cut]
     assert all(set(cut) == {"b"} for cut in drawn)
     low = 2 if mode == "upper" else 1
     assert {cut["b"] for cut in drawn} == set(range(low, 5))

@@ -23,6 +23,7 @@ from .experiments import (
     resnet18_cifar10_proximal,
     resnet50,
     resnet50_imagenet,
+    sampling_cifar10,
     transformer_multi30k,
     transformer_multi30k_mean_loss,
     vgg19_cifar10,
@@ -51,6 +52,7 @@ EXPERIMENTS = {
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
     "figure 11": lenet_mnist_cuts,
     "table 11, sizes asked for": lenet_mnist_budgeted,
+    "sampling, compact": sampling_cifar10,
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
 }

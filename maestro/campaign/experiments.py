@@ -15,6 +15,7 @@ from .scales import (
     LENET,
     RESNET18,
     RESNET50,
+    SAMPLING,
     SYMBOLS_A_PAIR,
     TRANSFORMER,
     VGG19,
@@ -176,6 +177,40 @@ def compact_cifar10_narrow(
     dense = _grid("compact", COMPACT, scale, (), seeds, 0, ("dense",))
     return [
         replace(config, size={"width": width}) for width in widths for config in dense
+    ]
+
+
+# ways to train factors, each with the samplers that it is tried with; the first with
+# the recipe's learning rate, which suits dense networks, and with a third of it
+SAMPLERS = ("none", "seldom", "pair", "upper", "independent", "fraction")
+WAYS = (
+    ("maestro", 1.0, {}, ("none", "pair")),
+    ("maestro", 1 / 3, {}, ("none", "pair")),
+    ("tangent", 1.0, {"warm_up": 0}, ("none", "seldom", "pair")),
+    ("tangent", 1.0, {"warm_up": 1}, SAMPLERS),
+)
+
+
+def sampling_cifar10(epochs=2, seeds=(0, 1, 2)):
+    """The compact network at half its width, dense and by every way and sampler.
+
+    Without a lasso, so that all have the same size. Biases of batch norm keep their
+    learning rate when that of the factors is a third.
+    """
+    scale = f"compact, half as wide, {epochs} epochs"
+    task, recipe, _, eps_ps, size, _ = SAMPLING[scale]
+    frozen = {"lambda_gl": 0.0, "eps_ps": eps_ps, "skip": ["whiten"]}
+    rows = [("dense", recipe, {})]
+    for method, share, options, samplers in WAYS:
+        slower = replace(recipe, lr=share * recipe.lr, norm_lr=recipe.norm_lr / share)
+        for sampler in samplers:
+            rows.append((method, slower, frozen | options | {"sampler": sampler}))
+    return [
+        resolve(
+            RunConfig(task, "compact", method, its_recipe, options, seed, scale, size)
+        )
+        for seed in seeds
+        for method, its_recipe, options in rows
     ]
 
 

@@ -164,5 +164,16 @@ COMPACT = {
     )
     for epochs in (11, 5)
 }
+# half as wide, and short enough for a few seeds of every sampler
+SAMPLING = {
+    f"compact, half as wide, {epochs} epochs": Scale(
+        "cifar10_alternating",
+        replace(COMPACT_RECIPE, epochs=epochs),
+        (0.0,),
+        1e-5,
+        {"width": 32},
+    )
+    for epochs in (2, 5, 11)
+}
 COMPACT_WIDTHS = (56, 48, 40, 32, 24)  # of narrow dense networks; the full one has 64
 BUT_LAST_STAGE = ["conv1", "layer1", "layer2", "layer3", "fc"]

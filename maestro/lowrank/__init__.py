@@ -15,8 +15,8 @@ from .penalty import (
     suffix_norms,
 )
 from .sampling import MODES, Masks, RankSampler, expected_columns, sample
-from .scaling import scale_gradients
 from .shrinking import energy_ranks, shrink, truncate
+from .tangent import tangent_gradients
 
 __all__ = [
     "MODES",
@@ -41,8 +41,8 @@ __all__ = [
     "ranks",
     "recalibrate",
     "sample",
-    "scale_gradients",
     "shrink",
     "suffix_norms",
+    "tangent_gradients",
     "truncate",
 ]

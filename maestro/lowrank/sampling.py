@@ -21,9 +21,11 @@ MODES = {
     "independent": "every layer at once, each with its own uniform b",
     "fraction": "every layer at once, all at one uniform share of their ranks",
     "upper": "one pair (i, b), uniform over those with b from r_i / 2 to r_i",
+    "seldom": "one pair (i, b), uniform over all pairs, in one step of four",
     "none": "no layer is ever cut: the lasso alone orders the columns",
 }
-ONE_PAIR = ("pair", "shuffled", "upper")  # modes that cut one layer in each step
+# {mode that cuts one layer in a step: the share of the steps in which it does}
+ONE_PAIR = {"pair": 1.0, "shuffled": 1.0, "upper": 1.0, "seldom": 0.25}
 
 
 def expected_columns(ranks, mode):
@@ -44,7 +46,7 @@ def expected_columns(ranks, mode):
     total = sum(pairs.values())
     columns = {}
     for name, r in ranks.items():
-        cut = pairs[name] / total if r and mode in ONE_PAIR else 1
+        cut = ONE_PAIR[mode] * pairs[name] / total if r and mode in ONE_PAIR else 1
         columns[name] = r - cut * (r - lowest[name]) / 2
     return columns
 
@@ -134,6 +136,9 @@ class RankSampler:
     def _upper(self):
         return self._pair()
 
+    def _seldom(self):
+        return self._pair() if self._uniform() < ONE_PAIR["seldom"] else {}
+
     def _none(self):
         return {}
 
@@ -150,7 +155,7 @@ class RankSampler:
 
     def _fraction(self):
         # uniform on (0, 1]; the share is real, so b = ceil(share * r) meets no ties
-        share = 1 - torch.rand((), dtype=torch.float64, generator=self.generator).item()
+        share = 1 - self._uniform()
         named = zip(self.layers, self._ranks, strict=True)
         return {name: max(1, math.ceil(share * r)) for name, r in named if r}
 
@@ -159,6 +164,10 @@ class RankSampler:
         i = bisect.bisect_right(self._ends, j)
         behind = self._ends[i] - j  # 1 for the last pair of the layer, b = r
         return {list(self.layers)[i]: self._ranks[i] + 1 - behind}
+
+    def _uniform(self):
+        """A number from [0, 1)."""
+        return torch.rand((), dtype=torch.float64, generator=self.generator).item()
 
     def _randint(self, high):
         return torch.randint(high, (), generator=self.generator).item()

@@ -20,10 +20,10 @@ from .method import Change, Method, Phase, Size
 from .proximal import Proximal
 from .pufferfish import Pufferfish
 from .raregems import RareGems
-from .scaled import Scaled
 from .spectral import Spectral
 from .spectral_decay import SpectralDecay
 from .svd import SVD
+from .tangent import Tangent
 from .unshrunken import Unshrunken
 from .xnor import XNOR
 
@@ -46,10 +46,10 @@ __all__ = [
     "Proximal",
     "Pufferfish",
     "RareGems",
-    "Scaled",
     "Size",
     "Spectral",
     "SpectralDecay",
+    "Tangent",
     "Unshrunken",
     "epochs",
     "make",
@@ -61,8 +61,8 @@ METHODS = {
     "maestro": Maestro,
     "masked": Masked,
     "proximal": Proximal,
-    "scaled": Scaled,
     "budgeted": Budgeted,
+    "tangent": Tangent,
     "unshrunken": Unshrunken,
     "full_pass": FullPass,
     "pufferfish": Pufferfish,

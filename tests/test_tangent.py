@@ -1,11 +1,11 @@
-"""Scaled gradients move the product as a dense layer's step would."""
+"""Tangent gradients move the product as a dense layer's step would."""
 
 import pytest
 import torch
 from torch import nn
 
 import maestro
-from maestro.lowrank import scale_gradients
+from maestro.lowrank import tangent_gradients
 
 
 def product_moved_by(layer, damping=0.0, columns=None, rate=1e-7):
@@ -16,7 +16,7 @@ def product_moved_by(layer, damping=0.0, columns=None, rate=1e-7):
         loss = (U @ V.t()).square().sum() + (U @ V.t()).sum()
     loss.backward()
     before = layer.matrix().detach()
-    scale_gradients(layer, damping, columns)
+    tangent_gradients(layer, damping, columns)
     with torch.no_grad():
         for factor in (layer.U, layer.V):
             factor.sub_(rate * factor.grad)
@@ -24,19 +24,20 @@ def product_moved_by(layer, damping=0.0, columns=None, rate=1e-7):
 
 
 @pytest.mark.course
-def test_a_square_matrix_moves_as_if_it_were_dense():
-    layer = maestro.factorize(nn.Linear(6, 6))
-    moved, gradient = product_moved_by(layer)
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9)])
+def test_at_full_rank_the_product_moves_as_if_it_were_dense(shape):
+    moved, gradient = product_moved_by(maestro.factorize(nn.Linear(*shape)))
     assert torch.allclose(moved, gradient, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.course
-def test_what_is_outside_of_a_span_moves_half_as_far():
-    layer = maestro.factorize(nn.Linear(9, 4))  # U (4, 4) spans all, V (9, 4) does not
-    V = layer.V.detach()
-    inside = V @ torch.linalg.pinv(V)
+def test_below_full_rank_the_product_moves_by_the_gradient_s_tangent_part():
+    layer = maestro.factorize(nn.Linear(7, 5))
+    maestro.truncate(layer, {"": 2})
+    U, V = layer.U.detach(), layer.V.detach()
+    Q, P = U @ torch.linalg.pinv(U), V @ torch.linalg.pinv(V)
     moved, gradient = product_moved_by(layer)
-    expected = (gradient @ inside + gradient) / 2
+    expected = gradient @ P + Q @ gradient - Q @ gradient @ P
     assert torch.allclose(moved, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -86,28 +87,21 @@ def test_damping_shortens_the_steps_of_small_columns():
     layer = maestro.factorize(nn.Linear(6, 6))
     with torch.no_grad():
         layer.V[:, 5] *= 1e-6
-    layer.U.grad, layer.V.grad = torch.ones(6, 6) * 1e-6, None
-    scale_gradients(layer, 0.1)
+    layer.U.grad, layer.V.grad = torch.ones(6, 6) * 1e-6, torch.zeros(6, 6)
+    tangent_gradients(layer, 0.1)
     mean = layer.V.square().sum(0).mean().item()
     assert layer.U.grad[:, 5].abs().max() < 1e-5 / (0.1 * mean)
     with pytest.raises(ValueError, match="damping=-1"):
-        scale_gradients(layer, -1)
+        tangent_gradients(layer, -1)
 
 
-def test_each_block_is_scaled_by_itself():
-    """A convolution in two groups steps as two convolutions do."""
-    whole = nn.Conv1d(6, 8, 2, groups=2, bias=False).double()
-    halves = [nn.Conv1d(3, 4, 2, bias=False).double() for _ in range(2)]
-    for half, weight in zip(halves, whole.weight.detach().chunk(2), strict=True):
-        half.weight.data.copy_(weight)
-    x = torch.randn(5, 6, 7, dtype=torch.float64)
-    layer, apart = maestro.factorize(whole), [maestro.factorize(h) for h in halves]
-    layer(x).square().sum().backward()
-    for one, part in zip(apart, x.chunk(2, 1), strict=True):
-        one(part).square().sum().backward()
-    for net in (layer, *apart):
-        scale_gradients(net, 0.0)
-    for name in "UV":
-        expected = torch.cat([getattr(one, name).grad for one in apart])
-        found = getattr(layer, name).grad
-        assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
+@pytest.mark.course
+def test_each_block_of_a_grouped_convolution_moves_as_a_layer_of_its_own():
+    torch.manual_seed(2)
+    layer = maestro.factorize(nn.Conv2d(4, 6, 3, groups=2))
+    W = layer.matrix().detach().requires_grad_()
+    W.square().sum().add(W.sum()).backward()
+    moved, gradient = product_moved_by(layer)
+    assert layer.blocks == 2
+    assert torch.allclose(moved, W.grad, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(gradient, W.grad)
