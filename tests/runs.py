@@ -17,7 +17,6 @@ METHODS = {
     "shuffled": {"method": "maestro", "sampler": "shuffled"},
     "masked": {"method": "masked", "sampler": "pair"},
     "pufferfish": {"method": "pufferfish", "warm_up": 1, "skip": ["fc3"]},
-    "tangent": {"method": "tangent", "warm_up": 1, "sampler": "pair"},
 }
 
 
@@ -69,7 +68,7 @@ EVERY_METHOD = {
     "maestro": {"lambda_gl": 3e-3, "eps_ps": 0.3, "sampler": "shuffled"},
     "masked": {"lambda_gl": 3e-3, "eps_ps": 0.3},
     "proximal": {"lambda_gl": 0.1},
-    "scaled": {"lambda_gl": 3e-3, "eps_ps": 0.3},
+    "tangent": {"lambda_gl": 3e-3, "eps_ps": 0.3, "sampler": "pair"},
     "budgeted": {"target": 0.5},
     "unshrunken": {"lambda_gl": 3e-3, "eps_ps": 0.3},
     "full_pass": {"lambda_gl": 3e-3, "eps_ps": 0.3, "distilled": True},

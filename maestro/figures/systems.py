@@ -12,7 +12,7 @@ MARKS = {
     "dense": (INK, "s"),
     "dense, narrow": (INK, "d"),
     "Maestro": (PALETTE[0], "o"),
-    "Maestro, scaled gradients": (PALETTE[4], "o"),
+    "Maestro, tangent steps": (PALETTE[4], "o"),
     "Pufferfish": (FACTORS, "v"),
     "Cuttlefish": (FACTORS, "^"),
     "spectral init.": (FACTORS, "<"),

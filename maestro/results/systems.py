@@ -24,7 +24,7 @@ NAMES = {
     "maestro": ("Maestro", "lambda_gl", ""),
     "masked": ("Maestro, masked", "lambda_gl", ""),
     "proximal": ("Maestro, proximal", "lambda_gl", ""),
-    "scaled": ("Maestro, scaled gradients", "lambda_gl", ""),
+    "tangent": ("Maestro, tangent steps", "lambda_gl", ""),
     "budgeted": ("Maestro, size asked for", "target", "{:.0%} wanted"),
     "unshrunken": ("without shrinking", "lambda_gl", ""),
     "full_pass": ("with a full pass", "lambda_gl", ""),
@@ -45,7 +45,7 @@ MORE = {
     ("spectral", "frobenius_decay"): "spectral init., FD",
     ("full_pass", "distilled"): "with a full pass, distilled",
 }
-OURS = {"maestro", "masked", "proximal", "scaled", "budgeted"}
+OURS = {"maestro", "masked", "proximal", "tangent", "budgeted"}
 OURS |= {"unshrunken", "full_pass"}
 SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
 COSTS = ["held", "epochs", "training"]
