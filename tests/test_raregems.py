@@ -145,6 +145,7 @@ def test_scores_decay_and_stay_within_bounds():
         ({"density": 0.0}, r"density=0.0: it takes a number in \(0, 1\)"),
         ({"search": 1}, "search=1: it takes an integer >= 2"),
         ({"every": 5}, "every=5: it takes fewer than the search's 5 epochs"),
+        ({"rounded": 1}, "rounded=1: it takes true or false"),
         ({"skip": ["fc9"]}, "names no module"),
     ],
 )

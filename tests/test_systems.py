@@ -94,6 +94,10 @@ def test_accounts_are_means_over_seeds_of_all_phases():
     names = ["dense", "dense, width 8", "Maestro, λ = 0", "Maestro, λ = 1e-3"]
     assert list(table.index[:4]) == names
     assert accounts({}).empty
+    [alone] = accounts(
+        dict([record("dense", 80.0, 100, size={"width": 8})])
+    ).itertuples()
+    assert (alone.label, alone.dense_params) == ("dense", 100)
 
 
 def test_all_phases_and_rounds_count():

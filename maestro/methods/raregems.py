@@ -97,6 +97,8 @@ class RareGems(Method):
             )
         self.score_lr = number("score_lr", score_lr)
         self.score_decay = number("score_decay", score_decay)
+        if not isinstance(rounded, bool):
+            raise ValueError(f"rounded={rounded!r}: it takes true or false")
         self.rounded = rounded
         self.skip = [skip] if isinstance(skip, str) else list(skip)
         self.done, self.searching = 0, True  # epochs of the search

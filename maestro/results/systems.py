@@ -18,6 +18,7 @@ from .variants import differences, variant_columns
 from .verdicts import bounds
 
 BITS = 32  # of a number
+NARROW = "dense, narrow"  # a dense network of fewer channels than the widest one
 # {method: (name, option that sets the size, how its value is written)}
 NAMES = {
     "dense": ("dense", None, ""),
@@ -56,8 +57,6 @@ def system(config):
     for (method, option), name in MORE.items():
         if config.method == method and config.options.get(option):
             return name
-    if config.method == "dense" and "width" in config.size:
-        return "dense, narrow"
     return NAMES[config.method][0]
 
 
@@ -68,8 +67,7 @@ def label(config):
         return f"{system(config)}, {variant_name(config.options[option])}"
     if option:
         return f"{system(config)}, {written.format(config.options[option])}"
-    narrow = system(config) == "dense, narrow"
-    return f"dense, width {config.size['width']}" if narrow else system(config)
+    return system(config)
 
 
 def accounts(records):
@@ -96,7 +94,7 @@ def accounts(records):
     table["dense_params"], table["dense_macs"] = whole["params"], whole["macs"]
     table["order"] = table.config.map(lambda config: list(NAMES).index(config.method))
     table = table.sort_values(["order", "system", "params"], ascending=[1, 1, 0])
-    table.insert(0, "label", _labels(list(table.config)))
+    table.insert(0, "label", _labels(table))
     return table.drop(columns="order").reset_index(drop=True)
 
 
@@ -213,9 +211,10 @@ def _account(config, record, whole):
     """One run's figures; ``whole``: the sizes of the dense network."""
     final, history = record["final"], record["history"]
     once = config.recipe.epochs * whole["macs"]
+    narrow = config.method == "dense" and record["dense"] != whole
     return {
         "config": config,
-        "system": system(config),
+        "system": NARROW if narrow else system(config),
         "accuracy": final["test_accuracy"],
         "params": final["params"],
         "bits": final.get("bits", final["params"] * BITS),
@@ -227,9 +226,13 @@ def _account(config, record, whole):
     }
 
 
-def _labels(configs):
+def _labels(table):
     """Unique labels: those of several variants have the fields that differ."""
-    names = [label(config) for config in configs]
+    configs = list(table.config)
+    names = [
+        f"dense, width {config.size['width']}" if name == NARROW else label(config)
+        for config, name in zip(configs, table.system, strict=True)
+    ]
     labels = []
     for place, name in enumerate(names):
         same = [i for i, other in enumerate(names) if other == name]
