@@ -1,0 +1,49 @@
+"""Measured times as shares of the dense network's, each in its own setting."""
+
+import json
+
+import pytest
+
+from maestro import figures
+from maestro.results import times
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Two kinds of ranks in two settings; the dense network is in each of them."""
+    rows = []
+    for batch, scale in ((1, 1.0), (64, 10.0)):
+        for ranks, macs, ms in (("dense", 100, 2.0), ("as they are", 50, 1.5)):
+            where = {"network": "LeNet", "runtime": "PyTorch", "threads": 1}
+            figures = {"batch": batch, "macs": macs, "ms": ms * scale}
+            rows.append(where | {"ranks": ranks} | figures)
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps({"ran_on": {}, "rows": rows}))
+    return path
+
+
+def test_shares_are_of_the_dense_network_in_the_same_setting(measured):
+    rows = times.load(measured)
+    cut = rows[rows.ranks == "as they are"]
+    assert list(cut.time_share) == [0.75, 0.75] and list(cut.macs_share) == [0.5, 0.5]
+    panels = times.panels(rows, "LeNet")
+    assert list(panels) == ["PyTorch, batch 1", "PyTorch, batch 64"]
+    assert panels["PyTorch, batch 1"] == [("as they are", [0.5], [0.75])]
+    assert figures.times_against_macs(panels).axes
+
+
+def test_what_was_not_measured_is_said(tmp_path):
+    rows = times.load(tmp_path / "none.json")
+    assert rows is None and times.panels(rows, "LeNet") == {}
+    fig = figures.times_against_macs({})
+    assert "not measured yet" in [text.get_text() for text in fig.axes[0].texts]
+
+
+def test_curves_of_cuts_are_drawn_as_errors():
+    x, accuracy = [100, 50], [99.0, 97.0]
+    series = [("a", x, accuracy, [0.1, 0.2], False), ("b", x, accuracy, [0, 0], True)]
+    fig = figures.cut_curves(series, "MACs", reference=(100, 99.1))
+    lines = [line for line in fig.axes[0].lines if len(line.get_xdata()) == 2]
+    assert [3.0, 1.0] in [list(line.get_ydata()) for line in lines]
+    empty = figures.cut_curves([("a", [], [], [], False)], "MACs")
+    assert "not run yet" in [text.get_text() for text in empty.axes[0].texts]
