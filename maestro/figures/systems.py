@@ -83,11 +83,11 @@ def ablation(ours, theirs):
                         mfc=color if filled else "white",
                         color=color,
                         capsize=2,
+                        elinewidth=0.9,
                         ms=6,
                     )
         axes[0].set(xlabel="MACs of training / Maestro's")
-        axes[1].set(xlabel="parameters / Maestro's", xscale="log")
-        plain_numbers(axes[1].xaxis)
+        axes[1].set(xlabel="parameters / Maestro's")
         axes[0].set_ylabel("accuracy, points above Maestro")
         keys = [_line(name, PALETTE[place], "o") for place, name in enumerate(names)]
         keys.append(_line("the paper", INK, "D", mfc="white"))
