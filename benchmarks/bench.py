@@ -137,7 +137,8 @@ def summary(times):
     dense, rows = times["dense"], {}
     for name, seconds in times.items():
         ratios = [one / other for one, other in zip(seconds, dense, strict=True)]
-        low, ratio, high = statistics.quantiles(ratios, n=4)
+        several = len(ratios) > 1  # one round has no quartiles
+        low, ratio, high = statistics.quantiles(ratios, n=4) if several else 3 * ratios
         rows[name] = {
             "ms": round(1000 * statistics.median(seconds), 3),
             "ratio": round(ratio, 4),
@@ -322,6 +323,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "_build" / "bench.json")
     args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds}: it takes an integer >= 1")
     device = pick_device(args.device)
     recorder = CudaRecorder(device) if device.type == "cuda" else None
     for name in args.models:

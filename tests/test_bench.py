@@ -160,6 +160,11 @@ def test_ratios_are_of_the_same_round():
     assert bench.summary(times)["dense"]["ratio"] == 1
 
 
+def test_one_round_has_a_ratio_and_no_spread():
+    row = bench.summary({"dense": [2.0], "lod": [1.0]})["lod"]
+    assert (row["low"], row["ratio"], row["high"]) == (0.5, 0.5, 0.5)
+
+
 def test_short_calls_are_repeated(monkeypatch):
     """By a clock on which a call takes a millisecond, and nothing else any time."""
     clock = SimpleNamespace(now=0.0)
