@@ -38,6 +38,13 @@ def test_dense_runs_and_those_without_a_lasso_are_cut(runs):
     assert list(cuts.sources(Subject(runs[1], found))) == ["LoD", "LoD, data-aware"]
 
 
+def test_a_cpu_cuts_no_large_network(runs, monkeypatch):
+    found = records.find(runs)
+    assert cuts.can_be_cut(Subject(runs[0], found))
+    monkeypatch.setattr(cuts, "CPU_MACS", 281_639)
+    assert not cuts.can_be_cut(Subject(runs[0], found, "cpu"))
+
+
 def test_the_points_are_those_of_truncated_networks(runs, few_digits):
     dense, lod, _ = runs
     studies.study([dense, lod])

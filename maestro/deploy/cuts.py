@@ -10,12 +10,14 @@ import itertools
 from typing import NamedTuple
 
 from ..lowrank import factorize, low_rank_layers, recalibrate
+from ..training.machine import pick_device
 from .budget import Budget
 from .orders import ONE, first_within, harms, ordered, planned, threshold_sweep
 from .search import MEASURES, walk
 from .whitening import MOST, order_by_data
 
 IMAGES = ("mnist", "digits", "cifar10", "cifar10_alternating", "imagenette64")
+CPU_MACS = 20e6  # of the largest network that a CPU cuts in minutes
 FEW = 8  # layers of a network whose groups are all measured in every step
 BATCH = 2048  # training images of the one batch that searches look at (Sec. 3.4)
 SHARES = {  # of the dense network's, that the networks are cut to
@@ -39,10 +41,16 @@ class Cut(NamedTuple):
 
 
 def can_be_cut(subject):
-    """Whether a run on images trained a dense network, or by LoD without a lasso."""
+    """Whether a run on images trained a dense network, or by LoD without a lasso.
+
+    On a CPU, only a network of few MACs is cut: the study evaluates many networks.
+    """
     config = subject.config
     lod = config.method == "maestro" and config.options["lambda_gl"] == 0
-    return config.task in IMAGES and (config.method == "dense" or lod)
+    if config.task not in IMAGES or not (config.method == "dense" or lod):
+        return False
+    macs = subject.recorded[config.id]["dense"]["macs"]
+    return macs <= CPU_MACS or pick_device(subject.device).type == "cuda"
 
 
 def cuts(subject, known=()):
@@ -110,7 +118,7 @@ def _evaluate(subject, network):
     return subject.evaluate(network)
 
 
-def some_batches(task, count=200):
+def some_batches(task, count=50):
     """Batches of 128 training examples, for batch norm."""
     return itertools.islice(task.epoch(128, seed=0), count)
 
