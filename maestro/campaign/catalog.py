@@ -13,6 +13,7 @@ from .baselines import (
 from .experiments import (
     compact_cifar10,
     compact_cifar10_narrow,
+    compact_cifar10_tangent,
     lenet_mnist,
     lenet_mnist_batch_128,
     lenet_mnist_budgeted,
@@ -104,16 +105,17 @@ def _at_both_rates(model, rows):
     return rows(model, "paper") + rows(model, "paper, usual rate")
 
 
-def every_compact_run():
+def every_compact_run(seeds=(0, 1, 2, 3, 4)):
     """The runs of the compact scale, row by row, with all seeds of a row together."""
     configs = []
     for scale in COMPACT:
-        whole = compact_cifar10(scale)
+        whole = compact_cifar10(scale, seeds=seeds)
         lambdas = [None, *COMPACT[scale].lambdas]
         configs += sorted(
             whole, key=lambda c: lambdas.index(c.options.get("lambda_gl"))
         )
-        configs += compact_cifar10_narrow(scale)
+        configs += compact_cifar10_tangent(scale, seeds=seeds)
+        configs += compact_cifar10_narrow(scale, seeds=seeds)
     return configs
 
 
@@ -129,6 +131,8 @@ NOTEBOOKS = {
     "16_baselines": lambda networks, seeds: [
         config for name in networks for config in beside_maestro(name, seeds)
     ],
+    "17_sampling": sampling_cifar10,
+    "21_compact_cifar10": every_compact_run,
     "18_train_once_deploy_everywhere": lenet_mnist_cuts,
     "22_ablation": lambda seeds: [
         *ablation("lenet", "paper", seeds),

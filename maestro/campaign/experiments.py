@@ -180,6 +180,34 @@ def compact_cifar10_narrow(
     ]
 
 
+def compact_cifar10_tangent(
+    scale="compact, 11 epochs", samplers=("none", "seldom"), seeds=(0, 1, 2, 3, 4)
+):
+    """The compact network with tangent steps after a dense start, without a lasso.
+
+    The start is a fifth of the epochs, as long as the learning rate rises.
+    """
+    task, recipe, _, eps_ps, size, _ = COMPACT[scale]
+    options = {"lambda_gl": 0.0, "eps_ps": eps_ps, "skip": ["whiten"]}
+    options["warm_up"] = recipe.epochs // 5
+    return [
+        resolve(
+            RunConfig(
+                task,
+                "compact",
+                "tangent",
+                recipe,
+                options | {"sampler": sampler},
+                seed,
+                scale,
+                size,
+            )
+        )
+        for sampler in samplers
+        for seed in seeds
+    ]
+
+
 # ways to train factors, each with the samplers that it is tried with; the first with
 # the recipe's learning rate, which suits dense networks, and with a third of it
 SAMPLERS = ("none", "seldom", "pair", "upper", "independent", "fraction")
@@ -198,6 +226,8 @@ def sampling_cifar10(epochs=2, seeds=(0, 1, 2)):
     learning rate when that of the factors is a third.
     """
     scale = f"compact, half as wide, {epochs} epochs"
+    if scale not in SAMPLING:
+        raise ValueError(f"epochs={epochs!r}: it takes 2, 5 or 11")
     task, recipe, _, eps_ps, size, _ = SAMPLING[scale]
     frozen = {"lambda_gl": 0.0, "eps_ps": eps_ps, "skip": ["whiten"]}
     rows = [("dense", recipe, {})]

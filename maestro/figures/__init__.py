@@ -13,6 +13,7 @@ from .runs import (
     rank_progression,
     trade_off,
 )
+from .sampling import sampling_costs
 from .speed import step_parts, time_against_macs
 from .systems import ablation, frontier
 from .theory import (
@@ -43,6 +44,7 @@ __all__ = [
     "rank_errors",
     "rank_progression",
     "remedies",
+    "sampling_costs",
     "seed_ranks",
     "singular_values",
     "step_parts",

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from ..campaign.scales import COMPACT
 from ..paths import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -147,7 +148,7 @@ KNOWN = {
         str,
         "sizes of the experiment",
         many=True,
-        choices=("paper", "paper, code", "short", "laptop"),
+        choices=("paper", "paper, code", "short", "laptop", *COMPACT),
     ),
     "networks": Parameter(
         str,

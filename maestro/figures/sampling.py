@@ -1,0 +1,35 @@
+"""What sampling costs, as points below the dense network."""
+
+from math import inf
+
+from ..results.cells import NOT_RUN
+from .style import DASHES, GREY, INK, PALETTE, missing, sheet
+
+
+def sampling_costs(table):
+    """Each way and sampler as a point: accuracy minus that of the dense network.
+
+    Bars are the 95 % bounds, where there are several runs.
+
+    table: a DataFrame with the columns way, sampler and from_dense (a Gap or None).
+    """
+    table = table[[difference is not None for difference in table.from_dense]]
+    with sheet(1, 0.9 + 0.26 * max(len(table), 6)) as (fig, ax):
+        if table.empty:
+            return missing(fig, ax, NOT_RUN)
+        ways = list(dict.fromkeys(table.way))
+        for place, row in enumerate(table.itertuples()):
+            difference = row.from_dense
+            color = PALETTE[ways.index(row.way)]
+            if difference.high < inf:
+                ax.plot([difference.low, difference.high], [place] * 2, color=color)
+            ax.plot(difference.mean, place, "o", color=color, ms=6)
+        ax.axvline(0, color=INK, ls=DASHES, lw=0.8)
+        names = [f"{row.way}: {row.sampler}" for row in table.itertuples()]
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("accuracy, points above the dense network")
+        ax.tick_params(axis="y", length=0, labelcolor=INK)
+        ax.spines["left"].set_color(GREY)
+    return fig

@@ -1,0 +1,92 @@
+"""What sampling costs: differences seed by seed, and the verdict on the claim."""
+
+import pytest
+from test_systems import record
+
+from maestro import figures
+from maestro.campaign.experiments import sampling_cifar10
+from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
+from maestro.results.sampling import sampled, sampling_table, sampling_verdicts, way
+
+
+def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
+    rows = []
+    for seed in range(seeds):
+        rows += [
+            record("dense", 90.0 + seed, 1000, seed=seed),
+            record("maestro", 89.0 + seed, 1000, seed=seed, sampler="none"),
+            record("maestro", pair[seed], 1000, seed=seed, sampler="pair"),
+            record("tangent", 90.5 + seed, 1000, seed=seed, sampler="none"),
+        ]
+    return dict(rows)
+
+
+def test_differences_are_taken_seed_by_seed():
+    table = sampled(some_records()).set_index(["way", "sampler"])
+    own = table.loc["the factors' own steps"]
+    assert own.from_dense["none"] == (-1, -1, -1)  # although seeds differ by 2 points
+    assert own.from_dense["pair"] == (-10, -10, -10)
+    assert own.from_unsampled["none"] is None
+    assert own.from_unsampled["pair"] == (-9, -9, -9)
+    tangent = table.loc["tangent steps, dense start"]
+    assert tangent.from_dense["none"].mean == 0.5 and tangent.n["none"] == 3
+
+
+def test_a_seed_without_its_dense_run_is_left_out():
+    records = some_records()
+    records = {
+        key: record
+        for key, record in records.items()
+        if record["config"]["method"] != "dense" or record["config"]["seed"] == 1
+    }
+    row = sampled(records).iloc[0]
+    assert row.n == 3 and row.from_dense.mean == -1
+    assert row.from_dense.low == -float("inf")
+
+
+@pytest.mark.parametrize(
+    ("pair", "word"),
+    [
+        ((80.0, 81.0, 82.0), FAILS),
+        ((88.9, 89.9, 90.9), HOLDS),  # 0.1 points, always
+        ((85.0, 90.0, 95.0), UNDECIDED),
+    ],
+)
+def test_the_verdict_needs_a_margin(pair, word):
+    [verdict] = sampling_verdicts(some_records(pair))
+    assert verdict.word == word and verdict.n == 3 and verdict.margin == 0.5
+
+
+def test_one_seed_decides_nothing():
+    [verdict] = sampling_verdicts(some_records(seeds=1))
+    assert verdict.word == UNDECIDED and "bounds" not in verdict.sentence
+
+
+def test_every_way_of_the_campaign_has_a_name_of_its_own():
+    configs = sampling_cifar10(seeds=(0,))
+    rate = max(config.recipe.lr for config in configs)
+    names = {
+        (way(config, rate), config.options["sampler"])
+        for config in configs
+        if config.method != "dense"
+    }
+    assert len(names) == len(configs) - 1
+    assert "the factors' own steps, 0.33 of the rate" in {name for name, _ in names}
+
+
+def test_the_table_and_the_figure_say_what_has_not_run():
+    assert sampling_table({}).empty
+    assert figures.sampling_costs(sampled({})).get_axes()
+    table = sampling_table(some_records())
+    row = table.loc["the factors' own steps", "pair"]
+    assert row["points above dense"] == "-10.00 (95 % bounds -10.00 and -10.00)"
+    assert table.loc["tangent steps, dense start", "none"].iloc[2] == "–"
+
+
+def test_the_figure_has_one_point_a_row():
+    fig = figures.sampling_costs(sampled(some_records()))
+    [ax] = fig.get_axes()
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[1] == "the factors' own steps: pair"
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_xdata() for line in points] == [[-1], [-10], [0.5]]
