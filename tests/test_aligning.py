@@ -69,6 +69,13 @@ def test_no_number_of_the_ratio_is_large(shape):
     torch.testing.assert_close(A @ U[chosen], U[others], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch", [(), (0,), (3,), (2, 0), (2, 3, 4)])
+def test_a_linear_layer_of_any_batch(batch):
+    layer, merged = pair(LAYERS[0][0], 9)
+    x = torch.randn(*batch, 20, dtype=torch.float64)
+    torch.testing.assert_close(merged(x), layer(x), rtol=0, atol=1e-10)
+
+
 def test_columns_that_are_zero_or_alike_do_no_harm():
     layer = maestro.factorize(nn.Linear(30, 40).double())
     maestro.truncate(layer, {"": 12})
