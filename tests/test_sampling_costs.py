@@ -23,7 +23,7 @@ def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
 
 def test_differences_are_taken_seed_by_seed():
     table = sampled(some_records()).set_index(["way", "sampler"])
-    own = table.loc["the factors' own steps"]
+    own = table.loc["own steps"]
     assert own.from_dense["none"] == (-1, -1, -1)  # although seeds differ by 2 points
     assert own.from_dense["pair"] == (-10, -10, -10)
     assert own.from_unsampled["none"] is None
@@ -71,14 +71,14 @@ def test_every_way_of_the_campaign_has_a_name_of_its_own():
         if config.method != "dense"
     }
     assert len(names) == len(configs) - 1
-    assert "the factors' own steps, 0.33 of the rate" in {name for name, _ in names}
+    assert "own steps, 0.33 of the rate" in {name for name, _ in names}
 
 
 def test_the_table_and_the_figure_say_what_has_not_run():
     assert sampling_table({}).empty
     assert figures.sampling_costs(sampled({})).get_axes()
     table = sampling_table(some_records())
-    row = table.loc["the factors' own steps", "pair"]
+    row = table.loc["own steps", "pair"]
     assert row["points above dense"] == "-10.00 (95 % bounds -10.00 and -10.00)"
     assert table.loc["tangent steps, dense start", "none"].iloc[2] == "–"
 
@@ -87,6 +87,6 @@ def test_the_figure_has_one_point_a_row():
     fig = figures.sampling_costs(sampled(some_records()))
     [ax] = fig.get_axes()
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names[1] == "the factors' own steps: pair"
+    assert names[1] == "own steps: pair"
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [line.get_xdata() for line in points] == [[-1], [-10], [0.5]]

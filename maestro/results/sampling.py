@@ -21,9 +21,8 @@ def way(config, rate):
     if config.method == "maestro":
         share = config.recipe.lr / rate
         slower = "" if share == 1 else f", {share:.2g} of the rate"
-        return f"the factors' own steps{slower}"
-    start = "dense start" if config.options["warm_up"] else "no dense start"
-    return f"tangent steps, {start}"
+        return f"own steps{slower}"
+    return "tangent steps" + (", dense start" if config.options["warm_up"] else "")
 
 
 def sampled(records):
