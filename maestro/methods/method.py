@@ -45,6 +45,23 @@ class Phase(NamedTuple):
         return (self.recipe.epochs if self.last is None else self.last) - self.first
 
 
+WARM_UP = "warm-up"  # the name of a phase in which the network is dense
+
+
+def warmed_up(recipe, epochs):
+    """The phases of a low-rank training after ``epochs`` epochs of dense training.
+
+    Raises ValueError if the recipe has no more epochs than that.
+    """
+    if epochs >= recipe.epochs:
+        raise ValueError(
+            f"warm_up={epochs}: it takes fewer than the recipe's {recipe.epochs} epochs"
+        )
+    if not epochs:
+        return [Phase("low rank", recipe)]
+    return [Phase(WARM_UP, recipe, last=epochs), Phase("low rank", recipe, epochs)]
+
+
 class Size(NamedTuple):
     """What is deployed: numbers stored, MACs of one example, bits stored.
 

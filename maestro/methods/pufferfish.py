@@ -7,7 +7,7 @@ training goes on: the same schedule, a new optimiser. The ranks never change.
 
 from ..config import integer, number
 from .fixed import FixedRank, share
-from .method import Change, Phase
+from .method import WARM_UP, Change, warmed_up
 
 
 class Pufferfish(FixedRank):
@@ -27,24 +27,14 @@ class Pufferfish(FixedRank):
         self.skip = skip
 
     def phases(self, recipe):
-        if self.warm_up >= recipe.epochs:
-            raise ValueError(
-                f"warm_up={self.warm_up}: it takes fewer than the recipe's "
-                f"{recipe.epochs} epochs"
-            )
-        if not self.warm_up:
-            return [Phase("low rank", recipe)]
-        return [
-            Phase("warm-up", recipe, last=self.warm_up),
-            Phase("low rank", recipe, first=self.warm_up),
-        ]
+        return warmed_up(recipe, self.warm_up)
 
     def prepare(self, model, example_inputs, generator):
         model = super().prepare(model, example_inputs, generator)
         return model if self.warm_up else self.factorise(model, share(self.rank_ratio))
 
     def after_phase(self, phase, model, optimizer):
-        if phase.name != "warm-up":
+        if phase.name != WARM_UP:
             return Change.NOTHING
         self.factorise(model, share(self.rank_ratio))
         return Change.NEW_OPTIMIZER

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from ..config import integer, number
 from ..lowrank import low_rank_layers, tangent_gradients
 from .maestro import Maestro
-from .method import Change, Method, Phase
+from .method import WARM_UP, Change, Method, warmed_up
 
 
 class Tangent(Maestro):
@@ -41,17 +41,7 @@ class Tangent(Maestro):
         self.damping = number("damping", damping)
 
     def phases(self, recipe):
-        if self.warm_up >= recipe.epochs:
-            raise ValueError(
-                f"warm_up={self.warm_up}: it takes fewer than the recipe's "
-                f"{recipe.epochs} epochs"
-            )
-        if not self.warm_up:
-            return super().phases(recipe)
-        return [
-            Phase("warm-up", recipe, last=self.warm_up),
-            Phase("low rank", recipe, first=self.warm_up),
-        ]
+        return warmed_up(recipe, self.warm_up)
 
     def prepare(self, model, example_inputs, generator):
         self.generator = generator
@@ -100,7 +90,7 @@ class Tangent(Maestro):
         return Change.NOTHING
 
     def after_phase(self, phase, model, optimizer):
-        if phase.name != "warm-up":
+        if phase.name != WARM_UP:
             return Change.NOTHING
         self._factorise(model)
         return Change.NEW_OPTIMIZER
