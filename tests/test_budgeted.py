@@ -10,6 +10,7 @@ from maestro.campaign import describe
 from maestro.methods import Budgeted
 from maestro.training.fit import fit
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 
 def run(digits_config, epochs=5, **options):
@@ -60,7 +61,7 @@ def test_a_resumed_run_is_the_same_run(one_thread, digits_config, few_digits, fo
     resumed.load_state_dict(state)
     while not resumed.finished:
         resumed.run_epoch()
-    assert figures(resumed.record()) == figures(whole)
+    assert figures(record_of(resumed)) == figures(whole)
     assert same(resumed.model.state_dict(), weights)
 
 

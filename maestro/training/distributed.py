@@ -200,19 +200,23 @@ def _unused_parameters(model, example):
     return [p for p, g in zip(parameters, grads, strict=True) if g is None]
 
 
-class _Split:
+class _Split(nn.Module):
     """A network whose call shares the rows among the processes.
 
     All other attributes are the network's.
     """
 
     def __init__(self, net, group):
-        self.net, self.group = net, group
+        super().__init__()
+        self.net, self.group, self.training = net, group, net.training
 
     def __getattr__(self, name):
-        return getattr(self.net, name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
 
-    def __call__(self, *inputs):
+    def forward(self, *inputs):
         count, process = len(inputs[0]), self.group.process
         sizes = self.group.sizes(count)
         out = self.net(*(part[self.group.rows(count)] for part in inputs))
