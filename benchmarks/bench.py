@@ -33,7 +33,7 @@ import torch
 import ways
 from settings import settings
 from step import Step
-from timing import race, seconds_of
+from timing import race
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
@@ -41,6 +41,7 @@ from torch.nn import functional as F
 import maestro
 from maestro.config import Recipe
 from maestro.lowrank import add_lasso_gradient, proximal_step
+from maestro.lowrank.clock import seconds_of
 from maestro.models import MODELS
 from maestro.paths import ROOT
 from maestro.system import write_whole
@@ -157,7 +158,7 @@ def networks(name, device):
     for _ in range(3):
         whole = copy.deepcopy(dense)
         factorize = partial(maestro.factorize, whole, skip=skip)
-        seconds.append(seconds_of(factorize, 1, device))
+        seconds.append(seconds_of(factorize, device))
     factorised = {"seconds": round(statistics.median(seconds), 3)}
     factorised |= differences(dense, whole, SUBJECTS[name].data(4, device)[0])
     nets, fields = {"dense": dense}, {"dense": {"kind": "dense", "share": 1.0}}

@@ -1,8 +1,6 @@
 """Timing calls against each other: in turn, round by round, because machines drift."""
 
-import time
-
-import torch
+from maestro.lowrank.clock import seconds_of
 
 SLICE = 0.03  # seconds; a shorter call is timed many times over
 
@@ -19,22 +17,10 @@ def turns(calls, device):
     repeats = {}
     for name, call in calls.items():
         for _ in range(2):  # the second may be the one that is recorded
-            seconds_of(call, 1, device)
-        repeats[name] = 1 + int(SLICE / seconds_of(call, 1, device))
+            seconds_of(call, device)
+        repeats[name] = 1 + int(SLICE / seconds_of(call, device))
     while True:
         yield {
-            name: seconds_of(call, repeats[name], device)
+            name: seconds_of(call, device, repeats[name])
             for name, call in calls.items()
         }
-
-
-def seconds_of(call, repeats, device):
-    """Of one call, when it is made so many times."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / repeats

@@ -1,11 +1,18 @@
 """Time, not a proxy of it: milliseconds of a network's forward pass on this device."""
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..lowrank.arguments import called_with
+from ..lowrank.clock import seconds_of
+from ..lowrank.modes import evaluating
+
+CPU = torch.device("cpu")
 
 
 class Milliseconds(NamedTuple):
@@ -31,39 +38,21 @@ def milliseconds(net, example_inputs, batch=None, seconds=0.3, threads=None):
         Milliseconds.
     """
     inputs = repeated(example_inputs, batch) if batch else example_inputs
-    training = getattr(net, "training", False)
-    if training:
-        net.eval()
-    try:
-        with torch.inference_mode(), _threads(threads):
-            return timed(lambda: called(net, inputs), seconds, _on_gpu(inputs))
-    finally:
-        if training:
-            net.train()
+    args, keywords = called_with(inputs)
+    mode = evaluating(net) if isinstance(net, nn.Module) else nullcontext()
+    with torch.inference_mode(), _threads(threads), mode:
+        return timed(lambda: net(*args, **keywords), seconds, _device(inputs))
 
 
-def timed(function, seconds=0.3, on_gpu=False):
-    """`Milliseconds` of ``function()``, after calls that warm it up."""
+def timed(function, seconds=0.3, device=CPU):
+    """`Milliseconds` of ``function()`` on ``device``, after calls that warm it up."""
     for _ in range(3):
         function()
     times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 10:
-        if on_gpu:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        if on_gpu:
-            torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * seconds_of(function, device))
     low, median, high = torch.tensor(times).quantile(torch.tensor([0.25, 0.5, 0.75]))
     return Milliseconds(median.item(), low.item(), high.item())
-
-
-def called(net, inputs):
-    """``net`` called with ``inputs``, as `maestro.costs` takes them."""
-    if isinstance(inputs, dict):
-        return net(**inputs)
-    return net(*inputs) if isinstance(inputs, tuple | list) else net(inputs)
 
 
 def repeated(inputs, batch):
@@ -86,5 +75,7 @@ def _threads(count):
         torch.set_num_threads(before)
 
 
-def _on_gpu(inputs):
-    return any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_leaves(inputs))
+def _device(inputs):
+    """The device of the first tensor among the inputs."""
+    tensors = (x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor))
+    return next((x.device for x in tensors), CPU)

@@ -6,7 +6,6 @@ before.
 
 import copy
 import math
-import statistics
 from dataclasses import dataclass, field
 
 import torch
@@ -24,9 +23,9 @@ from ..lowrank import (
 from ..lowrank.arguments import called_with, network
 from ..lowrank.counting import costs
 from ..lowrank.forms import DENSE, TWO_MAPS
-from ..lowrank.plain import plain
+from ..lowrank.merging import form_times
 from .budget import MEGA, dense_footprint, dense_twin, layers_of
-from .latency import milliseconds, timed
+from .latency import milliseconds, repeated, timed
 
 BATCHES = (1, 64)
 
@@ -75,7 +74,7 @@ def report(net, example_inputs, batches=BATCHES, seconds=0.2):
         figures[name] = milliseconds(small, example_inputs, batch, seconds).median
         beside[name] = milliseconds(whole, example_inputs, batch, seconds).median
     figures |= {f"{name}, dense": value for name, value in beside.items()}
-    timings = {b: layer_times(net, example_inputs, b, seconds / 4) for b in batches}
+    timings = {b: layer_times(net, example_inputs, b) for b in batches}
     rows = [
         _row(name, layers[name], used[name], counted.maps[name], timings)
         for name in layers
@@ -83,39 +82,19 @@ def report(net, example_inputs, batches=BATCHES, seconds=0.2):
     return Report(figures, rows)
 
 
-def layer_times(net, example_inputs, batch=None, seconds=0.05):
+def layer_times(net, example_inputs, batch=None):
     """{layer: {form: milliseconds}} on what each layer is given in a forward pass.
 
     The forms are one dense map and two thin ones. Layers that are not called are left
     out.
     """
-    from .latency import called, repeated
-
-    times, names = {}, {layer: name for name, layer in layers_of(net).items()}
-
-    def measure(layer, inputs, named):
-        forms = {form: plain(layer, form).eval() for form in (DENSE, TWO_MAPS)}
-        times[names[layer]] = {
-            form: timed(
-                lambda one=one: one(*inputs, **named), seconds, layer.U.is_cuda
-            ).median
-            for form, one in forms.items()
-        }
-
-    hooks = [
-        layer.register_forward_pre_hook(measure, with_kwargs=True) for layer in names
-    ]
-    mode = {module: module.training for module in net.modules()}
+    layers = {layer: name for name, layer in layers_of(net).items()}
     inputs = repeated(example_inputs, batch) if batch else example_inputs
-    try:
-        with torch.no_grad():
-            called(net.eval(), inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in mode.items():
-            module.training = training
-    return times
+    times = form_times(net, layers, False, *called_with(inputs))
+    return {
+        layers[layer]: {form: 1000 * took for form, took in each.items()}
+        for layer, each in times.items()
+    }
 
 
 def megabytes(net):
@@ -144,8 +123,8 @@ def _row(name, layer, used, size, timings):
 # ---------------------------------------------------------------- before training
 
 
-# a lasso of RULE * (mean column norm) / (sqrt(r) * sum of learning rates) left 0.4 to
-# 0.7 of LeNet's parameters in our runs, and about 0.3 of ResNet-18's in the paper's
+# lambda_gl = RULE * (mean column norm) / (sqrt(r) * sum of learning rates), at which
+# LeNet here and ResNet-18 in the paper lost about half of their parameters or more
 RULE = 2.5
 FLOORS = 10  # how far eps_ps is above where dead columns settle
 
@@ -222,13 +201,12 @@ def _lambda(net, length):
         if norm > 0:
             logs.append(math.log(norm / math.sqrt(layer.rank)))
             weights.append(layer.U.numel() + layer.V.numel())
-    return RULE * math.exp(statistics.fmean(logs, weights)) / length
+    mean = sum(a * b for a, b in zip(logs, weights, strict=True)) / sum(weights)
+    return RULE * math.exp(mean) / length
 
 
 def _step_time(net, example_inputs, batch, seconds, lr, momentum):
     """Milliseconds of a training step of a copy of ``net``, on a made-up loss."""
-    from .latency import repeated
-
     net = copy.deepcopy(net).train()
     args, keywords = called_with(repeated(example_inputs, batch))
     optimizer = torch.optim.SGD(net.parameters(), lr * 1e-6, momentum)
@@ -248,8 +226,7 @@ def _step_time(net, example_inputs, batch, seconds, lr, momentum):
             loss().backward()
         optimizer.step()
 
-    on_gpu = any(p.is_cuda for p in net.parameters())
-    return timed(step, seconds, on_gpu).median
+    return timed(step, seconds, next(net.parameters()).device).median
 
 
 # ---------------------------------------------------------------- as text

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..lowrank import columns_in_use, low_rank_layers
+from ..lowrank.modes import evaluating
 from ..lowrank.reads import weights_read
 
 
@@ -73,18 +74,15 @@ def runs_of(net, judge):
     Within it ``net`` is in evaluation mode, but with its batch's statistics; afterwards
     it is as before.
     """
-    runs, mode = Runs(net, judge), {m: m.training for m in net.modules()}
+    runs = Runs(net, judge)
     try:
-        net.eval()
         for layer in runs.layers.values():
             layer.forward = partial(runs.call, layer)
-        with batch_statistics(net):
+        with evaluating(net), batch_statistics(net):
             yield runs
     finally:
         for layer in runs.layers.values():
             vars(layer).pop("forward", None)
-        for module, training in mode.items():
-            module.training = training
 
 
 class Runs:

@@ -13,7 +13,7 @@ that LoD learns this order in a linear network). So only outputs need to be seen
 import torch
 
 from ..lowrank import LowRankConv, LowRankLinear, low_rank_layers
-from .latency import called
+from ..lowrank.modes import evaluating
 
 MOST = 256  # examples
 RIDGE = 1e-6  # the weight of white inputs, which order what the examples do not reach
@@ -74,14 +74,11 @@ def _output_moments(net, layers, inputs, chunk):
         counts[layer] = counts.get(layer, 0) + len(y)
 
     hooks = [layer.register_forward_hook(add) for layer in layers]
-    mode = {module: module.training for module in net.modules()}
     try:
-        net.eval()
-        for some in inputs.split(chunk):
-            called(net, some)
+        with evaluating(net):
+            for some in inputs.split(chunk):
+                net(some)
     finally:
-        for module, training in mode.items():
-            module.training = training
         for hook in hooks:
             hook.remove()
     return {layer: moments[layer] / counts[layer] for layer in moments}

@@ -1,4 +1,4 @@
-"""Which of several calls is the fastest: timed in turn, because machines drift."""
+"""Timing calls against each other: in turn, because machines drift."""
 
 import time
 
@@ -12,16 +12,17 @@ def seconds(calls, device):
     """{name: seconds of one call}, the least of a few rounds, all in turn in each."""
     repeats = {}
     for name, call in calls.items():
-        _once(call, 1, device)  # the first one may be slow
-        repeats[name] = 1 + int(SLICE / _once(call, 1, device))
+        seconds_of(call, device)  # the first one may be slow
+        repeats[name] = 1 + int(SLICE / seconds_of(call, device))
     least = dict.fromkeys(calls, float("inf"))
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            least[name] = min(least[name], _once(call, repeats[name], device))
+            least[name] = min(least[name], seconds_of(call, device, repeats[name]))
     return least
 
 
-def _once(call, repeats, device):
+def seconds_of(call, device, repeats=1):
+    """Seconds of one call, when it is made so many times."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()

@@ -7,6 +7,7 @@ from .clock import seconds
 from .factorize import low_rank_layers
 from .forms import DENSE, forms, smallest
 from .layers import LowRankWeight
+from .modes import evaluating
 from .plain import plain, weight
 from .reads import weights_read
 from .replacing import replace
@@ -66,7 +67,8 @@ def merge(net, by="size", aligned=False, example_inputs=None, **keywords):
     if by == "time":
         inputs = called_with(() if example_inputs is None else example_inputs, keywords)
         free = [layer for layer in called if layer not in read]
-        chosen |= _fastest(net, free, aligned, *inputs)
+        times = form_times(net, free, aligned, *inputs)
+        chosen |= {layer: min(each, key=each.get) for layer, each in times.items()}
     new = {layer: plain(layer, form) for layer, form in chosen.items()}
     read = {
         module: {name: weight(layer) for name, layer in its.items()}
@@ -88,36 +90,34 @@ def _size(layer, aligned):
     return *layer.shape, layer.in_use, aligned
 
 
-def _fastest(net, layers, aligned, args, keywords):
-    """{layer: form} of the layers that run in ``net(*args, **keywords)``.
+def form_times(net, layers, aligned, args, keywords):
+    """{layer: {form: seconds}} of the layers that run in ``net(*args, **keywords)``.
 
-    Each form is timed on what the layer is given there.
+    Each form is timed on what the layer is given there, in evaluation mode, and summed
+    over the layer's calls.
     """
     candidates = {
         layer: {f.name: plain(layer, f.name) for f in forms(*_size(layer, aligned))}
         for layer in layers
     }
-    times = {layer: dict.fromkeys(forms, 0.0) for layer, forms in candidates.items()}
+    times = {}
 
     def time(layer, inputs, named):
         ways = {
             name: lambda form=form: form.eval()(*inputs, **named)
             for name, form in candidates[layer].items()
         }
-        for name, each in seconds(ways, layer.U.device).items():
-            times[layer][name] += each
+        each = times.setdefault(layer, dict.fromkeys(ways, 0.0))
+        for name, took in seconds(ways, layer.U.device).items():
+            each[name] += took
 
     hooks = [
         layer.register_forward_pre_hook(time, with_kwargs=True) for layer in layers
     ]
-    modes = {module: module.training for module in net.modules()}
     try:
-        with torch.no_grad():
-            net.eval()(*args, **keywords)
+        with torch.no_grad(), evaluating(net):
+            net(*args, **keywords)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
-    ran = {layer: each for layer, each in times.items() if any(each.values())}
-    return {layer: min(each, key=each.get) for layer, each in ran.items()}
+    return times
