@@ -40,7 +40,7 @@ class Chosen(NamedTuple):
 
 def choose(model, skip=(), weights=()):
     """`Chosen` of ``model``."""
-    skipped, named = _skipper(model, skip), _named_weights(model, weights)
+    skipped, named = skipper(model, skip), _named_weights(model, weights)
     owners = Counter(
         id(p) for module in model.modules() for p in module._parameters.values()
     )
@@ -216,8 +216,11 @@ def _named_weights(model, patterns):
     return found
 
 
-def _skipper(model, skip):
-    """``skip`` as a predicate on (name, module)."""
+def skipper(model, skip):
+    """``skip`` of `factorize` as a predicate on (name, module).
+
+    Raises ValueError if a name or pattern names no module.
+    """
     if callable(skip) and not isinstance(skip, type):
         return _checked(skip)
     patterns = [skip] if isinstance(skip, str) else skip

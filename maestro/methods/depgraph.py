@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..config import integer, number
+from ..lowrank.choosing import skipper
 from ..lowrank.counting import footprint
 from .method import Change, Method, Phase
 
@@ -55,7 +56,7 @@ class DepGraph(Method):
         if scope not in SCOPES:
             raise ValueError(f"scope={scope!r}; it is one of {', '.join(SCOPES)}")
         self.scope = scope
-        self.skip = [skip] if isinstance(skip, str) else list(skip)
+        self.skip = skip
         self.shapes = {}  # {parameter or buffer: shape} after pruning
 
     def phases(self, recipe):
@@ -73,9 +74,7 @@ class DepGraph(Method):
 
     def prepare(self, model, example_inputs, generator):
         torch_pruning()
-        unknown = set(self.skip) - dict(model.named_modules()).keys()
-        if unknown:
-            raise ValueError(f"skip={sorted(unknown)!r} names no module")
+        skipper(model, self.skip)  # a name of no module is refused before training
         return super().prepare(model, example_inputs, generator)
 
     def after_phase(self, phase, model, optimizer):
@@ -92,6 +91,8 @@ class DepGraph(Method):
         device = next(model.parameters()).device
         example = self.example_inputs.to(device)
         wanted = self.params_share * self.costs.footprint({}).params
+        skipped = skipper(model, self.skip)
+        ignored = [one for name, one in model.named_modules() if skipped(name, one)]
         model.eval()
         with torch.no_grad():
             outputs = model(example).shape
@@ -103,7 +104,7 @@ class DepGraph(Method):
             pruning_ratio=1.0,
             max_pruning_ratio=self.most,
             iterative_steps=STEPS,
-            ignored_layers=[model.get_submodule(name) for name in self.skip],
+            ignored_layers=ignored,
         )
         for _ in range(STEPS):
             if footprint(model, self.example_inputs).params <= wanted:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..config import integer, number
+from ..lowrank.choosing import skipper
 from .method import BITS, Change, Method, Phase, Size
 
 
@@ -31,7 +32,7 @@ class IMP(Method):
         if not 0 < fraction < 1:
             raise ValueError(f"fraction={fraction!r}: it takes a number in (0, 1)")
         self.rewind = integer("rewind", rewind, low=0)
-        self.skip = [skip] if isinstance(skip, str) else list(skip)
+        self.skip = skip
         self.done = 0  # epochs of the first round
         self.masks, self.rewound = {}, {}  # {parameter: tensor}
         self.due = self.pruned = False  # is a round's pruning due; was there one
@@ -50,13 +51,11 @@ class IMP(Method):
 
     def prepare(self, model, example_inputs, generator):
         model = super().prepare(model, example_inputs, generator)
-        unknown = set(self.skip) - dict(model.named_modules()).keys()
-        if unknown:
-            raise ValueError(f"skip={sorted(unknown)!r} names no module")
+        skipped = skipper(model, self.skip)
         self.masks = {
             f"{name}.weight": torch.ones_like(module.weight, dtype=torch.bool)
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d) and name not in self.skip
+            if isinstance(module, nn.Linear | nn.Conv2d) and not skipped(name, module)
         }
         if self.rewind == 0:
             self._remember(model)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import integer, number
+from ..lowrank.choosing import skipper
 from ..lowrank.replacing import replace as put
 from .method import BITS, Change, Method, Phase, Size
 
@@ -100,7 +101,7 @@ class RareGems(Method):
         if not isinstance(rounded, bool):
             raise ValueError(f"rounded={rounded!r}: it takes true or false")
         self.rounded = rounded
-        self.skip = [skip] if isinstance(skip, str) else list(skip)
+        self.skip = skip
         self.done, self.searching = 0, True  # epochs of the search
 
     def phases(self, recipe):
@@ -119,16 +120,14 @@ class RareGems(Method):
         return [Phase("search", search), Phase("training", recipe)]
 
     def prepare(self, model, example_inputs, generator):
-        unknown = set(self.skip) - dict(model.named_modules()).keys()
-        if unknown:
-            raise ValueError(f"skip={sorted(unknown)!r} names no module")
+        skipped = skipper(model, self.skip)
         for module in model.modules():
             if isinstance(module, NORMS):
                 module.affine, module.weight, module.bias = False, None, None
         chosen = [
             module
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d) and name not in self.skip
+            if isinstance(module, nn.Linear | nn.Conv2d) and not skipped(name, module)
         ]
         self.trained = [p for p in model.parameters() if p.requires_grad]
         put(model, {layer: Gem(layer, generator) for layer in chosen})
