@@ -73,11 +73,16 @@ def test_the_points_are_those_of_truncated_networks(runs, few_digits):
 def test_batch_norm_is_estimated_anew_for_every_cut(runs, monkeypatch):
     """A dense run's evaluation would not do that by itself."""
     seen = []
-    monkeypatch.setattr(cuts, "recalibrate", lambda net, *_: seen.append(net))
+    monkeypatch.setattr(
+        Training, "_recalibrate", lambda training, net: seen.append(training.model)
+    )
     subject = Subject(runs[0], records.find(runs))
-    net = maestro.factorize(subject.network())
-    cuts._evaluate(subject, net)
-    assert seen == [net]
+    points = dict(cuts.cuts(subject, known=()))
+    assert 0 < len(seen) <= len(points)
+    assert not any(net is subject.training.model for net in seen)
+    seen.clear()
+    subject.evaluate(subject.network())
+    assert not seen
 
 
 def test_every_cut_has_a_name_of_its_own():

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 import maestro
 from maestro.deploy.budget import Budget
 from maestro.deploy.orders import (
-    ONE,
     SCORES,
     harms,
     losses_alone,
@@ -20,6 +19,7 @@ from maestro.deploy.orders import (
     threshold_sweep,
 )
 from maestro.lowrank import importance, low_rank_layers
+from maestro.lowrank.ladders import ONE
 
 
 @pytest.fixture

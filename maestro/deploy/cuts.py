@@ -6,13 +6,13 @@ again, with batch norm's statistics estimated anew.
 """
 
 import copy
-import itertools
 from typing import NamedTuple
 
-from ..lowrank import factorize, low_rank_layers, recalibrate
+from ..lowrank import factorize, low_rank_layers
+from ..lowrank.ladders import ONE
 from ..training.machine import pick_device
 from .budget import Budget
-from .orders import ONE, first_within, harms, ordered, planned, threshold_sweep
+from .orders import first_within, harms, ordered, planned, threshold_sweep
 from .search import MEASURES, walk
 from .whitening import MOST, order_by_data
 
@@ -100,7 +100,7 @@ def _cut_all(subject, network, wanted):
             continue
         key = tuple(ranks.values())
         if key not in seen:
-            seen[key] = _evaluate(subject, at_ranks(network, ranks))
+            seen[key] = subject.evaluate(at_ranks(network, ranks), recalibrated=True)
         yield (
             str(cut),
             {
@@ -109,18 +109,6 @@ def _cut_all(subject, network, wanted):
                 **paths.prices.footprint(ranks)._asdict(),
             },
         )
-
-
-def _evaluate(subject, network):
-    """The task's figures of ``network``, batch norm recalibrated in any case."""
-    training = subject.training
-    recalibrate(network, some_batches(training.task))
-    return subject.evaluate(network)
-
-
-def some_batches(task, count=50):
-    """Batches of 128 training examples, for batch norm."""
-    return itertools.islice(task.epoch(128, seed=0), count)
 
 
 def at_ranks(network, ranks):

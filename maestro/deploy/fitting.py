@@ -1,8 +1,9 @@
 """A network cut to a budget, reversibly until it is committed."""
 
 from ..lowrank import low_rank_layers, truncate
+from ..lowrank.ladders import ONE
 from .budget import WORDS, Budget, layers_of
-from .orders import ONE, harms, ordered
+from .orders import harms, ordered
 from .search import example_of, require_some, walk
 
 

@@ -7,10 +7,9 @@ global order of the ranks of all layers, which the paper leaves to future work (
 
 import math
 
-from ..lowrank.ladders import importances, knapsack, order
+from ..lowrank.ladders import importances, knapsack, order, shares_of_importance
 from .running import judge_of, runs_of
 
-ONE = 1e-9  # the share of a ladder of single columns
 SCORES = ("importance", "share of importance", "loss alone")
 
 
@@ -70,12 +69,7 @@ def harms(net, scores, data=None, ladders=None):
         raise ValueError(f"scores={scores!r}: it is one of {', '.join(SCORES)}")
     if scores == "loss alone":
         return losses_alone(net, data, ladders)
-    values = importances(net)
-    if scores == "share of importance":
-        values = {
-            name: [v / (some[0] or 1) for v in some] for name, some in values.items()
-        }
-    return values
+    return importances(net) if scores == "importance" else shares_of_importance(net)
 
 
 def ordered(budget, harm, ladders, unit="params"):

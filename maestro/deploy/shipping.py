@@ -1,5 +1,6 @@
 """python -m maestro deploy: a trained network, cut to a budget, as one file."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from .. import datasets
 from ..lowrank import factorize, low_rank_layers, merge, recalibrate
 from ..system import require_writable
-from .cuts import BATCH, IMAGES, some_batches
+from .cuts import BATCH, IMAGES
 from .export import export
 from .files import save
 from .fitting import fit_budget
@@ -70,7 +71,8 @@ def _cut(net, example, task, by, limits):
         if task is None:
             how += "; batch norm's statistics are those before the cut"
         else:
-            recalibrate(net, some_batches(task))
+            batches = task.epoch(128, seed=0)
+            recalibrate(net, itertools.islice(batches, 50))
     ranks = ", ".join(f"{name} {rank}" for name, rank in fit.ranks.items())
     return [f"cut {how}: {fit}", f"ranks: {ranks}"]
 

@@ -18,8 +18,8 @@ from ..paths import MODELS
 from ..results import records
 from ..system import write_whole
 from ..training.checkpoints import weights_path
-from ..training.loop import Training
 from .files import load, manifest, save
+from .subject import Subject
 
 
 def main():
@@ -37,7 +37,8 @@ def main():
 def store(config, device="cpu", folder=None):
     """Put the trained network of ``config`` into data/models; returns the path.
 
-    Raises RuntimeError if the run's weights are not saved.
+    Raises ValueError if the run's weights are not saved, RuntimeError if the file of
+    the weights is damaged.
     """
     training = _trained(config, device)
     about = {
@@ -130,9 +131,7 @@ def _trained(config, device="cpu"):
             f"{config.id}.json and train it again, or take one of: "
             f"{', '.join(networks()) or 'none'}"
         )
-    training = Training(config, device)
-    training.restore_network(torch.load(path, training.device, weights_only=True))
-    return training
+    return Subject(config, {}, device).training
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ class Subject:
         """A copy of the trained network, for a study to change."""
         return copy.deepcopy(self.training.model)
 
-    def evaluate(self, network):
-        """The task's figures of ``network``, with batch norm recalibrated."""
+    def evaluate(self, network, recalibrated=None):
+        """The task's figures of ``network``; ``recalibrated`` as for the Training."""
         training, whole = self.training, self.training.model
         training.model = network
         try:
-            return training.evaluate()
+            return training.evaluate(recalibrated=recalibrated)
         finally:
             training.model = whole
 

@@ -13,6 +13,8 @@ from .counting import Footprint
 from .factorize import low_rank_layers
 from .penalty import importance
 
+ONE = 1e-9  # the ``share`` of a ladder of single columns
+
 
 class Prices:
     """The size of a network at all ranks up to its own, as `maestro.merge` stores it.
@@ -86,6 +88,14 @@ def importances(net):
     return {
         name: [*importance(layer)[: layer.in_use].double().tolist(), 0.0]
         for name, layer in low_rank_layers(net).items()
+    }
+
+
+def shares_of_importance(net):
+    """`importances`, each divided by that of the layer's whole."""
+    return {
+        name: [value / (values[0] or 1) for value in values]
+        for name, values in importances(net).items()
     }
 
 

@@ -37,6 +37,11 @@ def shrink(net, optimizer=None, eps_ps=1e-7):
     Raises:
         ValueError: as `truncate`, or factors are not finite. Nothing is cut then.
     """
+    return truncate(net, ranks_above(net, eps_ps), optimizer)
+
+
+def ranks_above(net, eps_ps):
+    """{name: r} at which `shrink` cuts, with its errors; nothing is cut."""
     number("eps_ps", eps_ps)
     kept = {}
     for name, layer in _layers(net).items():
@@ -44,7 +49,7 @@ def shrink(net, optimizer=None, eps_ps=1e-7):
         if not values.isfinite().all():
             raise ValueError(f"the factors of {name} are not finite: it has diverged")
         kept[name] = int((values > eps_ps).sum())
-    return truncate(net, kept, optimizer)
+    return kept
 
 
 def truncate(net, ranks, optimizer=None):

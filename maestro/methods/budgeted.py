@@ -12,15 +12,15 @@ training is without a lasso, so that the columns that stay recover from it.
 import math
 
 from ..config import number
-from ..lowrank import importance, low_rank_layers, ranks, truncate
+from ..lowrank import ranks, truncate
 from ..lowrank.counting import costs
-from ..lowrank.ladders import Prices, importances, order
+from ..lowrank.ladders import ONE, Prices, order, shares_of_importance
+from ..lowrank.shrinking import ranks_above
 from .maestro import Maestro
 from .method import Change
 
 UNITS = ("params", "macs")
 FASTEST = 2.0  # by how much lambda_gl changes in an epoch at most
-COLUMNS = 1e-9  # the share of a ladder of single columns
 
 
 class Budgeted(Maestro):
@@ -77,10 +77,7 @@ class Budgeted(Maestro):
         if not self.lambda_gl:
             return Change.NOTHING
         prices = Prices(self.costs, ranks(model))
-        above = {
-            name: int((importance(layer) > self.eps_ps).sum())
-            for name, layer in low_rank_layers(model).items()
-        }
+        above = ranks_above(model, self.eps_ps)
         size = getattr(prices.footprint(above), self.unit)
         if size <= self.limit or self.epoch >= self.settles_at:
             truncate(model, self._fitting(model, prices), optimizer)
@@ -104,11 +101,8 @@ class Budgeted(Maestro):
 
     def _fitting(self, model, prices):
         """The ranks within the limit that lose the least share of importance."""
-        shares = {
-            name: [v / (values[0] or 1) for v in values]
-            for name, values in importances(model).items()
-        }
-        path = order(prices, prices.ladders(COLUMNS), shares, self.unit)
+        shares = shares_of_importance(model)
+        path = order(prices, prices.ladders(ONE), shares, self.unit)
         sizes = (getattr(prices.footprint(some), self.unit) for some in path)
         within = (r for r, size in zip(path, sizes, strict=True) if size <= self.limit)
         return next(within)

@@ -168,14 +168,19 @@ class Training:
         is_last = done + 1 == phase.epochs
         return is_last or (self.epoch + 1) % phase.recipe.evaluate_every == 0
 
-    def evaluate(self, seen_as=lambda net: net):
-        """The task's figures of the current network, with batch norm recalibrated.
+    def evaluate(self, seen_as=lambda net: net, recalibrated=None):
+        """The task's figures of the current network.
 
-        seen_as: a function of the network that returns the model to evaluate.
+        Args:
+            seen_as: a function of the network that returns the model to evaluate.
+            recalibrated: whether batch norm is recalibrated before; if None, the method
+                decides.
         """
+        if recalibrated is None:
+            recalibrated = self.method.recalibrates
         net = self.group.split(self.model)
         with self.autocast(), self.method.active(training=False):
-            if self.method.recalibrates:
+            if recalibrated:
                 self._recalibrate(net)
             self.group.same_buffers(self.model)
             self.model.eval()
