@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from maestro.paths import ROOT
 from maestro.publish import parameters
-from maestro.results import stress
+from maestro.results import measured, stress
 from maestro.system import cores, require_writable, write_whole
 from maestro.training.machine import commit, processor
 
@@ -44,7 +44,7 @@ def main(argv=None):
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--inputs", type=int, default=1000, help="at most so many")
-    parser.add_argument("--out", type=Path, default=stress.FOLDER / "stress.json")
+    parser.add_argument("--out", type=Path, default=measured.FOLDER / "stress.json")
     args = parser.parse_args(argv)
     require_writable(args.out.parent)
     began, counts = time.monotonic(), surroundings()

@@ -9,7 +9,7 @@ from test_stress import COUNTS
 from maestro.campaign import catalog, experiments
 from maestro.config import RunConfig
 from maestro.publish import generated
-from maestro.results import records, stress
+from maestro.results import measured, records, stress
 
 
 def test_every_record_is_in_the_page_of_runs(digits_config):
@@ -90,9 +90,9 @@ def test_tables_escape_bars():
 
 
 def test_the_counts_of_the_stress_test_are_in_their_table(monkeypatch):
-    monkeypatch.setattr(stress, "load", lambda: None)
+    monkeypatch.setattr(measured, "load", lambda name: None)
     assert generated.stress_tables() == "Not counted yet.\n"
-    monkeypatch.setattr(stress, "load", lambda: COUNTS)
+    monkeypatch.setattr(measured, "load", lambda name: COUNTS)
     page = generated.stress_tables()
     for what, times, result in stress.rows(COUNTS):
         assert f"| {what} | {times} | {result} |" in page

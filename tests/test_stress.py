@@ -1,6 +1,5 @@
 """The stress test counts what it says, and calls wrong what is wrong."""
 
-import json
 import sys
 import xml.etree.ElementTree as xml
 from dataclasses import replace
@@ -8,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from maestro.paths import ROOT
+from maestro.results import measured
 from maestro.results import stress as counted
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -191,7 +191,10 @@ def test_the_counts_are_written_whole_and_failures_are_told(
     assert stress.main(["--out", str(tmp_path / "stress.json")]) == failure
     _, err = capsys.readouterr()
     assert err == "wrong input: book: exit status 0\n" * failure
-    assert counted.load(tmp_path) == COUNTS | {"inputs": inputs, "minutes": 0.0}
+    assert measured.load("stress", tmp_path) == COUNTS | {
+        "inputs": inputs,
+        "minutes": 0.0,
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["stress.json"]
 
 
@@ -216,10 +219,3 @@ def test_the_table_and_its_conditions():
     words = counted.conditions(COUNTS)
     assert "took 15.5 minutes on 2 cores of Some CPU" in words
     assert "took part less often (00_quickstart 4 times)" in words
-
-
-def test_without_a_count_there_is_none_and_a_damaged_one_is_named(tmp_path):
-    assert counted.load(tmp_path) is None
-    (tmp_path / "stress.json").write_text(json.dumps(COUNTS)[:-9])
-    with pytest.raises(ValueError, match="stress.json is damaged .*: `make stress`"):
-        counted.load(tmp_path)

@@ -1,13 +1,11 @@
 """The pages that the build of the book generates: parameters, runs, networks."""
 
 import dataclasses
-import json
 import math
 import warnings
 
 from ..config import Recipe
-from ..paths import ROOT
-from ..results import records, stress
+from ..results import measured, records, stress
 from . import parameters
 
 RUNS_HEAD = """# What ran, when, on what
@@ -128,7 +126,6 @@ def _text(value):
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-NETWORKS = ROOT / "data" / "bench" / "networks.json"
 NETWORKS_HEAD = """# Any network
 
 `maestro.factorize` takes any `nn.Module`. Here it is tried on networks of other
@@ -142,7 +139,7 @@ does from the first step to deployment:
 
 def networks_page(table=None):
     """The page of other libraries' networks, from their record, as Markdown."""
-    table = json.loads(NETWORKS.read_text("utf-8")) if table is None else table
+    table = measured.load("networks") if table is None else table
     versions = ", ".join(f"{name} {v}" for name, v in table["versions"].items())
     parts = [
         NETWORKS_HEAD,
@@ -165,7 +162,7 @@ def _network_row(row):
 
 def stress_tables():
     """What `make stress` counted, as Markdown; "Not counted yet." without its file."""
-    counts = stress.load()
+    counts = measured.load("stress")
     if counts is None:
         return "Not counted yet.\n"
     table = markdown_table(stress.HEAD, stress.rows(counts))

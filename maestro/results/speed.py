@@ -7,15 +7,13 @@ each batch size.
 """
 
 import itertools
-import json
 from math import isnan, nan, sqrt
 
 import pandas as pd
 
-from ..paths import ROOT
 from .cells import NOT_MEASURED
+from .measured import load as load  # of "cpu" and "cuda", and of "same"
 
-FOLDER = ROOT / "data" / "bench"
 NAMES = {
     "resnet18": "ResNet-18",
     "vgg19": "VGG-19",
@@ -41,30 +39,6 @@ BOOK = "by the book"
 SAME = {"test_accuracy": "accuracy (%)", "total_rank": "total rank"}
 SETTING_ROWS = ("dense", "lod 0.25")  # the steps that are timed at several settings
 FORMS = ("inference", "folded")  # merged, and with batch norm folded into convolutions
-
-
-def load(device, folder=FOLDER):
-    """The measurement of one device.
-
-    Args:
-        device: "cpu" or "cuda".
-        folder: the folder of the measurements' files.
-
-    Returns:
-        A dict as benchmarks/bench.py writes it; None if there is no file.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    path = folder / f"{device}.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): take it from the repository anew"
-        ) from None
 
 
 def ran_on(measurement):

@@ -1,10 +1,5 @@
 """What benchmarks/stress.py counted: kills, repeats of the notebooks, wrong inputs."""
 
-import json
-
-from ..paths import ROOT
-
-FOLDER = ROOT / "data" / "bench"
 KILLS = {
     "training": "kills of the process of one training",
     "campaign": "kills of all processes of a campaign at once",
@@ -19,19 +14,6 @@ INPUTS = {
     "disks": "commands that meet a full or read-only disk",
 }
 HEAD = ("test", "times", "result")
-
-
-def load(folder=FOLDER):
-    """The counts, or None without a file. Raises ValueError if the file is damaged."""
-    path = folder / "stress.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): `make stress` writes it anew"
-        ) from None
 
 
 def failures(counts):

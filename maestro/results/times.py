@@ -1,23 +1,20 @@
 """Measured time of merged networks against MACs (data/bench/latency.json)."""
 
-import json
-
 import pandas as pd
 
-from ..paths import ROOT
-
-LATENCY = ROOT / "data" / "bench" / "latency.json"
+from . import measured
 
 
-def load(path=LATENCY):
+def load(folder=measured.FOLDER):
     """The rows as a DataFrame, with macs_share and time_share of dense; or None.
 
     A share is of the dense network in the same runtime, with as many threads and
     images.
     """
-    if not path.is_file():
+    measurement = measured.load("latency", folder)
+    if measurement is None:
         return None
-    rows = pd.DataFrame(json.loads(path.read_text("utf-8"))["rows"])
+    rows = pd.DataFrame(measurement["rows"])
     where = ["network", "runtime", "threads", "batch"]
     dense = rows[rows.ranks == "dense"][[*where, "ms", "macs"]]
     rows = rows.merge(dense, on=where, suffixes=("", "_dense"))
