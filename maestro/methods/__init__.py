@@ -10,6 +10,7 @@ from dataclasses import replace
 from .budgeted import Budgeted
 from .cuttlefish import Cuttlefish
 from .dense import Dense
+from .dense_start import Pretrained
 from .depgraph import DepGraph
 from .dlrt import DLRT
 from .full_pass import FullPass
@@ -43,6 +44,7 @@ __all__ = [
     "Masked",
     "Method",
     "Phase",
+    "Pretrained",
     "Proximal",
     "Pufferfish",
     "RareGems",
@@ -63,6 +65,7 @@ METHODS = {
     "proximal": Proximal,
     "budgeted": Budgeted,
     "tangent": Tangent,
+    "pretrained": Pretrained,
     "unshrunken": Unshrunken,
     "full_pass": FullPass,
     "pufferfish": Pufferfish,

@@ -3,20 +3,18 @@
 With the factors' own gradients the rate that suits a dense network is too large for
 U V^T: singular values that grow make their own steps longer. With tangent gradients
 (lowrank/tangent.py) and the weight decay of the product, a dense network's recipe
-carries over. The first steps of a training move a weight by a quarter of its length,
-too far for what holds to first order, so the first epochs train the dense network. The
-SVD that ends them also orders the columns by what the network has learnt so far.
+carries over. The first steps of a training are long beside the weights, and tangent
+gradients hold to first order only, so the first epochs train the dense network. The SVD
+that ends them also orders the columns by what the network has learnt so far.
 """
-
-from contextlib import nullcontext
 
 from ..config import integer, number
 from ..lowrank import low_rank_layers, tangent_gradients
-from .maestro import Maestro
-from .method import WARM_UP, Change, Method, warmed_up
+from .dense_start import DenseStart
+from .method import WARM_UP, warmed_up
 
 
-class Tangent(Maestro):
+class Tangent(DenseStart):
     """Algorithm 1 with tangent gradients, from a dense start; options as `Maestro`.
 
     Args:
@@ -25,7 +23,7 @@ class Tangent(Maestro):
     """
 
     replayable = False  # the columns drawn decide what a step divides by
-    factorised = False
+    dense_phase = WARM_UP
 
     def __init__(
         self,
@@ -39,25 +37,10 @@ class Tangent(Maestro):
         super().__init__(lambda_gl, eps_ps, sampler, skip)
         self.warm_up = integer("warm_up", warm_up, low=0)
         self.damping = number("damping", damping)
+        self.starts_dense = self.warm_up > 0
 
     def phases(self, recipe):
         return warmed_up(recipe, self.warm_up)
-
-    def prepare(self, model, example_inputs, generator):
-        self.generator = generator
-        if self.warm_up:
-            return Method.prepare(self, model, example_inputs, generator)
-        self.example_inputs = example_inputs
-        return self._factorise(model)
-
-    def _factorise(self, model):
-        self.factorised = True
-        return super().prepare(model, self.example_inputs, self.generator)
-
-    def restore_shapes(self, model, state):
-        if state["factorised"] and not self.factorised:
-            return self._factorise(model)
-        return model
 
     def groups(self, groups, model):
         """Each factor decays half as fast as the recipe says: the product as fast."""
@@ -72,38 +55,7 @@ class Tangent(Maestro):
             split.append(group | {"params": others})
         return [group for group in split if group["params"]]
 
-    def draw(self):
-        if self.factorised:
-            super().draw()
-
-    def active(self, training):
-        return super().active(training) if self.factorised else nullcontext()
-
     def after_backward(self, model):
         if self.factorised:
             tangent_gradients(model, self.damping, self.cut)
-            super().after_backward(model)
-
-    def after_epoch(self, model, optimizer):
-        if self.factorised:
-            return super().after_epoch(model, optimizer)
-        return Change.NOTHING
-
-    def after_phase(self, phase, model, optimizer):
-        if phase.name != WARM_UP:
-            return Change.NOTHING
-        self._factorise(model)
-        return Change.NEW_OPTIMIZER
-
-    def training_cost(self, model):
-        if self.factorised:
-            return super().training_cost(model)
-        return Method.training_cost(self, model)
-
-    def state_dict(self):
-        mine = {"factorised": self.factorised}
-        return mine | (super().state_dict() if self.factorised else {})
-
-    def load_state_dict(self, state):
-        if self.factorised:
-            super().load_state_dict(state)
+        super().after_backward(model)
