@@ -5,6 +5,7 @@ from test_systems import record
 
 from maestro import figures
 from maestro.campaign.experiments import sampling_cifar10
+from maestro.results.cells import NOT_RUN
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
 from maestro.results.sampling import sampled, sampling_table, sampling_verdicts, way
 
@@ -76,7 +77,8 @@ def test_every_way_of_the_campaign_has_a_name_of_its_own():
 
 def test_the_table_and_the_figure_say_what_has_not_run():
     assert sampling_table({}).empty
-    assert figures.sampling_costs(sampled({})).get_axes()
+    [ax] = figures.sampling_costs(sampled({})).get_axes()
+    assert [text.get_text() for text in ax.texts] == [NOT_RUN]
     table = sampling_table(some_records())
     row = table.loc["own steps", "pair"]
     assert row["points above dense"] == "-10.00 (95 % bounds -10.00 and -10.00)"

@@ -73,7 +73,7 @@ SETTLED = {
     20: {"window": 3, "patience": 4, "smoothing": 3},
     30: {"window": 3, "patience": 4, "smoothing": 3},
 }
-# (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not told)
+# (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not stated)
 ABLATED = {
     ("lenet", "paper"): (32e-5, 1e-5),
     ("resnet18", "laptop"): (2e-4, 1e-5),

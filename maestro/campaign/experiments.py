@@ -158,16 +158,9 @@ def compact_cifar10(
     lambdas=(),
     seeds=(0, 1, 2, 3, 4),
     epochs=0,
-    samplers=("pair",),
 ):
-    """The compact network, dense and factorised, by each sampler."""
-    configs = []
-    for place, sampler in enumerate(samplers):
-        scales = {name: one._replace(sampler=sampler) for name, one in COMPACT.items()}
-        methods = ("maestro",) if place else ("dense", "maestro")
-        given = scales, scale, lambdas, seeds, epochs, methods
-        configs += _grid("compact", *given, skip=["whiten"])
-    return configs
+    """The compact network, dense and factorised."""
+    return _grid("compact", COMPACT, scale, lambdas, seeds, epochs, skip=["whiten"])
 
 
 def compact_cifar10_narrow(

@@ -9,7 +9,7 @@ from math import nan
 import pandas as pd
 
 from .cells import plus_minus, ratio
-from .confidence import gap, worst
+from .confidence import gap
 from .variants import per_run
 from .verdicts import POINTS, Verdict, bounds
 
@@ -91,7 +91,7 @@ def _verdict(row):
     say = "{:+.2f} points".format
     return Verdict(
         f"Sampling costs nothing ({row.way}, {row.sampler})",
-        worst({difference.above(-POINTS)}),
+        difference.above(-POINTS),
         difference.mean,
         nan,
         row.n,
