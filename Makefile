@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
+# a build of PyTorch other than the package index's own: cpu, cu126, cu130
+TORCH  ?=
 SHELL  := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -9,10 +11,13 @@ SHELL  := /bin/bash
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/ready: requirements.txt pyproject.toml
+$(VENV)/ready: requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	if [ -n "$(TORCH)" ]; then \
+	  $(RUN) -m pip install --quiet --index-url https://download.pytorch.org/whl/$(TORCH) \
+	    $$(grep -E '^torch(vision)?==' requirements.txt); fi
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -32,6 +37,16 @@ courses: $(VENV)/ready  ## tests of whole trainings again, as two other processo
 notebooks: $(VENV)/ready  ## run the notebooks anew and store their outputs
 	$(RUN) -m maestro notebooks
 
+wheel: $(VENV)/ready  ## the package as one file to install elsewhere (_build/wheel)
+	rm -rf build _build/wheel
+	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir _build/wheel .
+
+zip: book  ## the site as one file to pass on (_build/maestro-book.zip)
+	$(RUN) -c 'import shutil; print(shutil.make_archive("_build/maestro-book", "zip", "_build", "html"))'
+
+lock: $(VENV)/ready  ## pin the whole environment anew (requirements.lock)
+	$(RUN) -m maestro.publish.lock
+
 bench: $(VENV)/ready  ## measure speed against plain PyTorch
 	$(RUN) benchmarks/bench.py
 
@@ -41,4 +56,4 @@ stress: $(VENV)/ready  ## count kills, repeats and wrong inputs: a quarter of an
 clean:  ## remove what was built (not the environment, not data/cache)
 	rm -rf _build
 
-.PHONY: help book test courses notebooks bench stress clean
+.PHONY: help book test courses notebooks wheel zip lock bench stress clean
