@@ -16,7 +16,7 @@ from ..system import write_whole
 
 REQUIREMENTS = ROOT / "requirements.txt"
 LOCK = ROOT / "requirements.lock"
-HEAD = "# The exact environment, written by `make lock`: pip install -c requirements.lock\n"
+HEAD = "# Every version, by `make lock`, for: pip install -c requirements.lock\n"
 OF_A_BUILD = ("nvidia-", "cuda-", "triton")  # what torch requires depends on its build
 
 
