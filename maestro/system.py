@@ -34,6 +34,16 @@ def cores():
     return os.cpu_count() or 1
 
 
+def threads():
+    """How many threads to compute with: OMP_NUM_THREADS of them, or one a core.
+
+    More threads than free cores wait for each other at every operation, so a shared
+    machine needs the limit.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores(), int(asked)) if asked.isdigit() and int(asked) else cores()
+
+
 @contextmanager
 def writing(path):
     """Within it an OSError becomes a DiskError that names ``path``."""

@@ -92,3 +92,17 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert system.cores() == 2
     monkeypatch.delattr(os, "sched_getaffinity")
     assert system.cores() == 64
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads"),
+    [(None, 4), ("1", 1), ("3", 3), ("8", 4), ("0", 4), ("2,1", 4)],
+)
+def test_threads_are_as_many_as_asked_for_at_most_one_a_core(
+    monkeypatch, asked, threads
+):
+    monkeypatch.setattr(system, "cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert system.threads() == threads

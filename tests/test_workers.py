@@ -19,7 +19,7 @@ from maestro.campaign import experiments, workers
 from maestro.campaign.process import claim
 from maestro.campaign.progress import describe
 from maestro.results import records
-from maestro.system import DiskError, cores
+from maestro.system import DiskError, threads
 from maestro.training.loop import Training
 
 # A campaign in a process of its own, in a copy of the package. Its workers import
@@ -253,7 +253,7 @@ def test_the_threads_of_a_run_depend_on_nothing_else_that_runs(
 ):
     """With one run to go as with many, so that a resumed one ends in the same bits."""
     given = []
-    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "threads", lambda: 8)
     monkeypatch.setattr(workers, "_run_all", lambda *a: given.append(a) or [])
     for count in (1, 5):
         workers.run([digits_config(seed=s) for s in range(count)], "cpu", at_once)
@@ -379,4 +379,4 @@ def test_every_run_has_a_process_of_its_own_and_says_its_threads(house, digits_c
     pids = [line.split()[2] for line in (house.root / "log").read_text().splitlines()]
     assert len(set(pids)) == 2
     found = records.read_all(house.runs)[0].values()
-    assert {run["ran_on"]["threads"] for run in found} == {max(1, cores() // 2)}
+    assert {run["ran_on"]["threads"] for run in found} == {max(1, threads() // 2)}

@@ -19,7 +19,7 @@ import torch
 from .. import datasets, methods, models
 from ..config import RunConfig, integer, number
 from ..results import records
-from ..system import cores, require_writable
+from ..system import require_writable, threads
 from ..training.checkpoints import checkpoint_path, weights_path
 from ..training.distributed import ALONE
 from ..training.fit import Interrupted
@@ -57,7 +57,7 @@ def run(
         configs: a list of RunConfigs.
         device: the device to train on, as for `pick_device`.
         workers: the number of runs at the same time. On a CPU each run has an equal
-            share of the cores, even when few runs are left, so that a resumed run ends
+            share of the threads, even when few runs are left, so that a resumed run ends
             bit for bit like an uninterrupted one.
         folder: the folder of the records; data/runs if None.
         progress: whether to show progress on stderr.
@@ -96,7 +96,7 @@ def run(
         _run_together(todo, device, folder, progress, deadline, how)
     elif todo:
         how = {"eager": eager, "precision": precision}
-        given = (device, folder, max(1, cores() // workers), deadline, how)
+        given = (device, folder, max(1, threads() // workers), deadline, how)
         failed = _run_all(todo, workers, given, progress)
         if failed:
             raise RunsFailed(

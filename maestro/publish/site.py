@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..config import integer
 from ..paths import ROOT
-from ..system import cores, require_writable
+from ..system import require_writable, threads
 from . import generated, notebooks
 
 PAGES = ("_config.yml", "_toc.yml", "book")
@@ -87,7 +87,7 @@ def _run_notebooks(folder, out, jobs):
 
     waiting = sorted(folder.glob("[!.]*.ipynb"))
     running, seconds = {}, {}
-    share = str(max(1, cores() // jobs))
+    share = str(max(1, threads() // jobs))
     env = (
         os.environ
         | notebooks.this_kernel(out.parent.parent)
