@@ -69,6 +69,7 @@ EVERY_METHOD = {
     "masked": {"lambda_gl": 3e-3, "eps_ps": 0.3},
     "proximal": {"lambda_gl": 0.1},
     "tangent": {"lambda_gl": 3e-3, "eps_ps": 0.3, "sampler": "pair"},
+    "pretrained": {"lambda_gl": 3e-3, "eps_ps": 0.3, "tune": 2},
     "budgeted": {"target": 0.5},
     "unshrunken": {"lambda_gl": 3e-3, "eps_ps": 0.3},
     "full_pass": {"lambda_gl": 3e-3, "eps_ps": 0.3, "distilled": True},

@@ -149,6 +149,13 @@ def lenet_baselines(seeds=(0, 1, 2)):
     return systems("lenet", "paper", seeds)
 
 
+def lenet_tuned_svd(seeds=(0, 1, 2)):
+    """The runs of `lenet_baselines` that cut the SVD of LeNet and fine-tune."""
+    return [
+        c for c in lenet_baselines(seeds) if c.method == "svd" and c.options["tune"]
+    ]
+
+
 def systems(model, scale, seeds=(0, 1, 2)):
     """Every system on ``model``, a list of runs, seed by seed."""
     recipe = SCALES[model][scale].recipe

@@ -5,6 +5,7 @@ from .baselines import (
     ablation,
     beside_maestro,
     lenet_baselines,
+    lenet_tuned_svd,
     pufferfish,
     systems,
     table_4,
@@ -19,6 +20,7 @@ from .experiments import (
     lenet_mnist_budgeted,
     lenet_mnist_cuts,
     lenet_mnist_masked,
+    lenet_mnist_pretrained,
     lenet_mnist_proximal,
     resnet18_cifar10,
     resnet18_cifar10_proximal,
@@ -53,6 +55,7 @@ EXPERIMENTS = {
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
     "figure 11": lenet_mnist_cuts,
     "table 11, sizes asked for": lenet_mnist_budgeted,
+    "table 11, pretrained": lenet_mnist_pretrained,
     "sampling, compact": sampling_cifar10,
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
@@ -137,6 +140,10 @@ NOTEBOOKS = {
     "22_ablation": lambda seeds: [
         *ablation("lenet", "paper", seeds),
         *ablation("resnet18", "laptop", seeds[:1]),
+    ],
+    "23_pretrained_start": lambda lambdas, seeds: [
+        *lenet_mnist_pretrained(lambdas, seeds),
+        *lenet_tuned_svd(seeds),
     ],
 }
 

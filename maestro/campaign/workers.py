@@ -57,8 +57,8 @@ def run(
         configs: a list of RunConfigs.
         device: the device to train on, as for `pick_device`.
         workers: the number of runs at the same time. On a CPU each run has an equal
-            share of the threads, even when few runs are left, so that a resumed run ends
-            bit for bit like an uninterrupted one.
+            share of the threads, even when few runs are left, so that a resumed run
+            ends bit for bit like an uninterrupted one.
         folder: the folder of the records; data/runs if None.
         progress: whether to show progress on stderr.
         minutes: a time budget. A run that is not expected to finish within the budget

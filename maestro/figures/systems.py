@@ -13,6 +13,7 @@ MARKS = {
     "dense, narrow": (INK, "d"),
     "Maestro": (PALETTE[0], "o"),
     "Maestro, tangent steps": (PALETTE[4], "o"),
+    "Maestro, pretrained": (PALETTE[4], "^"),
     "Pufferfish": (FACTORS, "v"),
     "Cuttlefish": (FACTORS, "^"),
     "spectral init.": (FACTORS, "<"),

@@ -26,6 +26,7 @@ NAMES = {
     "masked": ("Maestro, masked", "lambda_gl", ""),
     "proximal": ("Maestro, proximal", "lambda_gl", ""),
     "tangent": ("Maestro, tangent steps", "lambda_gl", ""),
+    "pretrained": ("Maestro, pretrained", "lambda_gl", ""),
     "budgeted": ("Maestro, size asked for", "target", "{:.0%} wanted"),
     "unshrunken": ("without shrinking", "lambda_gl", ""),
     "full_pass": ("with a full pass", "lambda_gl", ""),
@@ -46,7 +47,7 @@ MORE = {
     ("spectral", "frobenius_decay"): "spectral init., FD",
     ("full_pass", "distilled"): "with a full pass, distilled",
 }
-OURS = {"maestro", "masked", "proximal", "tangent", "budgeted"}
+OURS = {"maestro", "masked", "proximal", "tangent", "pretrained", "budgeted"}
 OURS |= {"unshrunken", "full_pass"}
 SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
 COSTS = ["held", "epochs", "training"]
@@ -169,11 +170,15 @@ def printed_frontier(model):
     )
 
 
-def duels(records):
-    """Each system against Maestro at its size or below, as the paper compares.
+def duels(records, champion="Maestro"):
+    """Each system against ``champion`` at its size or below, as the paper compares.
 
-    Of Maestro's variants with a lasso it is the one with the most bits to deploy that
-    has no more than the system. A difference is judged by its 95 % bounds.
+    Of the champion's variants with a lasso it is the one with the most bits to deploy
+    that has no more than the system. A difference is judged by its 95 % bounds.
+
+    Args:
+        records: {id: record} of one task, model and scale.
+        champion: the name of a system of ours. Of ours, only Maestro is a challenger.
 
     Returns:
         A DataFrame of text, one row for each variant of another system.
@@ -182,17 +187,18 @@ def duels(records):
     for record in records.values():
         accuracy = record["final"]["test_accuracy"]
         runs.setdefault(variant(config_of(record)), []).append(accuracy)
-    ours = [r for r in table.itertuples() if r.system == "Maestro"]
+    ours = [r for r in table.itertuples() if r.system == champion]
     ours = [r for r in ours if r.config.options["lambda_gl"]]
     rows = {}
     for row in table.itertuples():
-        if row.system == "dense" or row.config.method in OURS:
+        aside = row.config.method in OURS and row.system != "Maestro"
+        if row.system in ("dense", champion) or aside:
             continue
         smaller = [r for r in ours if r.bits <= row.bits]
         cells = {"accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f")}
         cells["bits / 32"] = f"{row.bits / BITS:,.0f}"
         best = max(smaller, key=lambda r: r.bits, default=None)
-        names = ("Maestro", "its bits / 32", "points for Maestro", "ahead")
+        names = (champion, "its bits / 32", f"points for {champion}", "ahead")
         found = dict.fromkeys(names, NOT_RUN if not ours else "none as small")
         if best is not None:
             difference = gap(runs[variant(best.config)], runs[variant(row.config)])
