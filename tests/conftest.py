@@ -1,7 +1,8 @@
 """Every test starts from the same random numbers, on one thread unless told otherwise.
 
 What the tests of training, records and campaigns share: small runs on scikit-learn's
-digits, folders of their own to write to, and the real MNIST where it is there.
+digits, folders of their own to write to, the real MNIST where it is there, and a
+browser for the pages.
 """
 
 import copy
@@ -20,11 +21,14 @@ import torch
 from maestro import datasets, methods
 from maestro.config import Recipe, RunConfig
 from maestro.paths import ROOT, data_folder
+from maestro.publish.browser import NO_BROWSER, find_browser
 from maestro.results import records
 from maestro.training import checkpoints
 
 THREADS = os.environ.get("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(THREADS))
+QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+    --disable-background-networking --disable-component-update""".split()
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +45,19 @@ def same_start(request):
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window, where there is one."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = find_browser()
+    if path is None:
+        pytest.skip(NO_BROWSER)
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

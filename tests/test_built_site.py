@@ -13,14 +13,11 @@ from pathlib import Path
 import pytest
 
 from maestro.paths import ROOT
-from maestro.publish.browser import NO_BROWSER, find_browser
 
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html"))
 # index.html only sends the reader to the first page; _static holds the theme's parts
 PAGES = [p for p in PAGES if p != "index.html" and not p.startswith("_static/")]
-QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
-    --disable-background-networking --disable-component-update""".split()
 KINDS = ("console", "outside", "mathematics", "images", "width", "contrast", "links")
 THEORY = [f"notebooks/{n}" for n in ("01_svd_recovery", "05_theorem")]
 
@@ -178,18 +175,6 @@ def broken_links(addresses, home, folder):
         elif anchor and f'id="{anchor}"' not in file.read_text("utf-8", "replace"):
             wrong.append(f"no such place: {path}#{anchor}")
     return wrong
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = find_browser()
-    if path is None:
-        pytest.skip(NO_BROWSER)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from .speed import step_parts, time_against_macs
 from .systems import ablation, frontier
 from .theory import (
     angles,
+    column_sizes,
     dead_tail,
     excess_decay,
     ordering,
@@ -33,6 +34,7 @@ __all__ = [
     "error_against",
     "ablation",
     "angles",
+    "column_sizes",
     "convergence",
     "cut_curves",
     "dead_tail",

@@ -56,6 +56,25 @@ def svd_recovery(steps, distances, until):
     return fig
 
 
+def column_sizes(steps, panels, targets):
+    """The sizes of a product's columns by iteration, on a logarithmic axis.
+
+    Args:
+        steps: (T,).
+        panels: {title: (T, r)}.
+        targets: the singular values that are learned, drawn as horizontal lines.
+    """
+    with sheet(len(panels), 3.0, sharey=True) as (fig, axes):
+        for ax, (title, sizes) in zip(axes, panels.items(), strict=True):
+            for value in targets:
+                ax.axhline(value, color=GREY, lw=0.8, ls=":")
+            for column, color in zip(sizes.T, rank_colors(sizes.shape[1]), strict=True):
+                ax.plot(steps, column, color=color, lw=1.2)
+            ax.set(title=title, yscale="log", xlabel="iteration", xlim=(0, steps[-1]))
+        axes[0].set_ylabel(r"$\Vert u_b\Vert\,\Vert v_b\Vert$")
+    return fig
+
+
 def excess_decay(steps, measured, predicted, names):
     """Sizes of columns that the target does not need, and their closed form.
 
