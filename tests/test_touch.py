@@ -117,7 +117,7 @@ def test_the_page_trains_as_the_theory_does(browser, folder, lambda_gl, proximal
 
 def proximal_course(A, U, V, draws, lr, lambda_gl):
     """The factors after steps on the loss of theory and proximal steps of lowrank."""
-    (m, n), r = A.shape, U.shape[1]
+    n, r = V.shape
     layer = maestro.LowRankLinear(torch.tensor(U), torch.tensor(V))
     net = torch.nn.Sequential(layer)
     for b in draws:
