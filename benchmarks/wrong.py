@@ -8,7 +8,7 @@ line and the functions directly.
 import json
 
 COMMANDS = {
-    "": "name a command: run, campaign, records, deploy, data, book, notebooks, doctor",
+    "": "name a command: run, campaign, records, deploy, data, book, notebooks, claims",
     "nosuch": "argument COMMAND: invalid choice: 'nosuch' (choose from ",
     "data": "the following arguments are required: name",
     "data mnits": "no data set 'mnits'; there is: mnist, ",

@@ -15,7 +15,7 @@ def main(argv=None):
     """Run one command; errors of use are one line on stderr and exit status 2."""
     parser = Parser(prog="python -m maestro", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_run, _campaign, _records, _deploy, _data, _book, _notebooks, _doctor):
+    for add in COMMANDS:
         add(commands)
     args = parser.parse_args(argv)
     if args.command is None:
@@ -264,6 +264,18 @@ def _do_notebooks(args):
     for path in [parameters.find(name) for name in args.name or parameters.notebooks()]:
         notebooks.refresh(path)
         print(f"stored: {path.stem}")
+    _do_claims(args)
+
+
+def _claims(commands):
+    command = commands.add_parser("claims", help="make the page of claims anew")
+    command.set_defaults(do=_do_claims)
+
+
+def _do_claims(args):
+    from .publish import cards
+
+    print(f"written: {cards.refresh()}")
 
 
 def _doctor(commands):
@@ -276,6 +288,18 @@ def _do_doctor(args):
 
     return report()
 
+
+COMMANDS = (
+    _run,
+    _campaign,
+    _records,
+    _deploy,
+    _data,
+    _book,
+    _notebooks,
+    _claims,
+    _doctor,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -159,3 +159,11 @@ def house(tmp_path):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def sections():
+    """Every claim of the paper, judged on the repository's own evidence, once."""
+    from maestro.publish import evidence, register
+
+    return register.judged(evidence.Evidence(runs=ROOT / "data" / "runs"))

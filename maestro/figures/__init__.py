@@ -5,6 +5,7 @@ notebook shows the figure once.
 """
 
 from .cuts import cut_curves, times_against_macs
+from .overview import counted_and_timed, printed_and_ours
 from .runs import (
     convergence,
     error_against,
@@ -36,6 +37,7 @@ __all__ = [
     "angles",
     "column_sizes",
     "convergence",
+    "counted_and_timed",
     "cut_curves",
     "dead_tail",
     "excess_decay",
@@ -43,6 +45,7 @@ __all__ = [
     "layer_ranks",
     "mask_and_cut",
     "ordering",
+    "printed_and_ours",
     "rank_errors",
     "rank_progression",
     "remedies",

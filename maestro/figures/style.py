@@ -69,9 +69,8 @@ def sheet(columns=1, height=3.2, **subplots):
         (figure, axes); axes is one Axes, or an array of them.
     """
     with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(
-            1, columns, figsize=(WIDTH, height), layout="constrained", **subplots
-        )
+        subplots = {"figsize": (WIDTH, height), "layout": "constrained"} | subplots
+        fig, axes = plt.subplots(1, columns, **subplots)
         try:
             yield fig, axes
             fig.canvas.draw()  # ticks and layout are settled in this style

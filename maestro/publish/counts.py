@@ -1,15 +1,31 @@
-"""The published sizes of the other systems, counted again on shapes alone."""
+"""The published sizes, counted again on shapes alone."""
+
+from decimal import Decimal
 
 import pandas as pd
 import torch
+from torch import nn
 
 from ..campaign.baselines import BUT_LAST_STAGE, PUFFERFISH_SKIPS, SPECTRAL_SKIPS
+from ..lowrank.counting import footprint
 from ..methods import Pufferfish, Spectral
 from ..models import MODELS
+from ..paths import PAPER
+from ..results.confidence import FAILS, HOLDS
 from ..results.published import paper_table
+from ..results.verdicts import Verdict
 
 PICTURE = torch.zeros(1, 3, 32, 32)
+PHOTO = torch.zeros(1, 3, 224, 224)
 SENTENCES = torch.full((1, 28), 2), torch.full((1, 28), 2)
+# {network of Table 2: (arguments of the model, example inputs)}
+OF_TABLE_2 = {
+    "lenet": ({}, (torch.zeros(1, 1, 28, 28),)),
+    "resnet18": ({}, (PICTURE,)),
+    "vgg19": ({}, (PICTURE,)),
+    "resnet50": ({"classes": 1000}, (PHOTO,)),
+    "transformer": ({"tied": True}, SENTENCES),
+}
 
 
 def published_counts():
@@ -20,14 +36,13 @@ def published_counts():
     """
     vgg19 = [*PUFFERFISH_SKIPS["vgg19"], "classifier.4"]
     spectral = Spectral(0.02, skip=SPECTRAL_SKIPS["vgg19"])
-    photo = torch.zeros(1, 3, 224, 224)
     of_16, of_3, of_4 = (paper_table(number) for number in (16, 3, 4))
     of_4 = of_4[of_4.section.str.startswith("Not")].assign(model="resnet50")
     rows = [
         ("resnet18", {}, _pufferfish("resnet18"), PICTURE, of_16),
         ("vgg19", {"hidden": (512, 512)}, _with(vgg19), PICTURE, of_16),
         ("vgg19", {}, spectral, PICTURE, of_16),
-        ("resnet50", {}, _with(BUT_LAST_STAGE), photo, of_4),
+        ("resnet50", {}, _with(BUT_LAST_STAGE), PHOTO, of_4),
         (
             "transformer",
             {"tied": True},
@@ -37,6 +52,89 @@ def published_counts():
         ),
     ]
     return pd.DataFrame([_row(*row) for row in rows]).set_index("network")
+
+
+def table_2():
+    """{network: Verdict}: do the sizes that Table 2 prints come out?
+
+    A size comes out if it is within one unit of the last printed digit.
+    """
+    rows = pd.read_csv(PAPER / "table2.csv", dtype=str).set_index("model")
+    return {model: _printed(model, rows.loc[model]) for model in rows.index}
+
+
+def _printed(model, row):
+    arguments, example = OF_TABLE_2[model]
+    with torch.device("meta"):
+        counted = footprint(MODELS[model](**arguments), _on_meta(example))
+    pairs = [
+        (row.params, counted.params / 1e6, "M parameters"),
+        (row.macs, counted.macs / 1e9, "G MACs"),
+    ]
+    off = [
+        f"{ours:g} where the table prints {text} {unit}"
+        for text, ours, unit in pairs
+        if abs(Decimal(ours) - Decimal(text)) > _last_digit(text)
+    ]
+    sentence = "; ".join(off) or f"{counted.params:,} parameters, {counted.macs:,} MACs"
+    return Verdict(
+        "the printed sizes come out",
+        FAILS if off else HOLDS,
+        counted.params / 1e6,
+        float(row.params),
+        1,
+        sentence=sentence,
+        scale="shapes",
+        say="{:.2f}M parameters".format,
+    )
+
+
+def table_6():
+    """The `Verdict` on LeNet as Table 6 prints it: does the network fit together?"""
+    with torch.device("meta"):
+        printed = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=1),
+            nn.MaxPool2d(2, stride=1),
+            nn.Conv2d(6, 16, 5),
+            nn.MaxPool2d(2, stride=2),
+        )
+        features = printed(torch.zeros(1, 1, 28, 28)).numel()
+        wanted = MODELS["lenet"]().fc1.in_features
+    word = HOLDS if features == wanted else FAILS
+    sentence = (
+        f"the printed convolutions give {features:,} features, fc1 takes {wanted}"
+    )
+    say = "{:,.0f} features".format
+    return Verdict(
+        "Table 6 fits", word, features, wanted, 1, 0.0, "shapes", sentence, say
+    )
+
+
+def table_7():
+    """The `Verdict` on ResNet-50 as Table 7 prints it: has it the size of Table 2?"""
+    row = (
+        pd.read_csv(PAPER / "table2.csv", dtype=str).set_index("model").loc["resnet50"]
+    )
+    with torch.device("meta"):
+        net = MODELS["resnet50"](classes=20)
+        net.conv1.padding = (1, 1)
+        counted = footprint(net, _on_meta((PHOTO,)))
+    ours, theirs = counted.params / 1e6, float(row.params)
+    fits = abs(Decimal(ours) - Decimal(row.params)) <= _last_digit(row.params)
+    sentence = f"{counted.params:,} parameters and {counted.macs:,} MACs as printed"
+    say, word = "{:.2f}M parameters".format, HOLDS if fits else FAILS
+    return Verdict(
+        "Table 7 fits Table 2", word, ours, theirs, 1, 0.0, "shapes", sentence, say
+    )
+
+
+def _last_digit(text):
+    """One unit of the last digit of a printed number: 0.01 of '4.12'."""
+    return Decimal(10) ** Decimal(text).as_tuple().exponent
+
+
+def _on_meta(example):
+    return tuple(tensor.to("meta") for tensor in example)
 
 
 def _row(model, size, method, example, table):

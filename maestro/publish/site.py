@@ -18,7 +18,7 @@ from pathlib import Path
 from ..config import integer
 from ..paths import ROOT
 from ..system import require_writable, threads
-from . import generated, notebooks, touch
+from . import cards, generated, notebooks, touch
 
 PAGES = ("_config.yml", "_toc.yml", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -52,6 +52,7 @@ def build(jobs=2, root=ROOT):
     (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
     if (source / "book" / "touch.md").is_file():
         touch.write(source / "book" / "assets" / "touch")
+    cards.publish(source)
     _swap(_make_site(source, work), site)
     index = (site / "index.html").resolve()
     print(

@@ -110,7 +110,7 @@ def _judged(claim, difference, n, name):
     theirs = printed_ablation().accuracy
     paper = theirs["Maestro"] - theirs[name]
     word = difference.above(-POINTS)
-    return Verdict(claim, word, difference.mean, paper, n, POINTS, "", sentence)
+    return Verdict(claim, word, difference.mean, paper, n, POINTS, "", sentence, say)
 
 
 def _cheaper(records):
@@ -124,7 +124,8 @@ def _cheaper(records):
     said = " and ".join(f"{cost:.2f} times {name}" for name, cost in costs.items())
     n, theirs = int(table.n[parts].min()), printed["without the lasso"]
     sentence = f"the MACs of training are {said}"
-    return Verdict(claim, word, costs.min(), theirs, n, sentence=sentence)
+    say = "{:.2f}× Maestro's MACs".format
+    return Verdict(claim, word, costs.min(), theirs, n, sentence=sentence, say=say)
 
 
 def _accuracies(records, name):

@@ -17,6 +17,11 @@ def variant_name(lambda_gl):
     return f"λ = {digits}e{int(exponent) - len(digits) + 1}"
 
 
+def power(value):
+    """A threshold as it is written by hand: '1e-5', not '1e-05'."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
 def plus_minus(mean, std, form):
     return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
 

@@ -19,6 +19,8 @@ from .records import final_ranks
 from .variants import by_lambda, of_variant, per_run
 from .verdicts import ACCURACY, PERPLEXITY, POINTS, SIZE, Verdict, bounds
 
+OF_DENSE = "{:.2f}× dense".format
+
 
 def of_training(records, paper=None, measure=ACCURACY):
     """The verdicts on what the paper says of every network that it trains.
@@ -39,7 +41,7 @@ def footprints(records, published):
 
     Holds if the mean at every lambda_gl is within SIZE of the paper's number.
     """
-    claim, (_, low_rank, scale) = "the paper's footprints come out", _runs(records)
+    claim, (_, low_rank, scale) = "the paper's footprints come out", grouped(records)
     runs = {x: some for x, some in low_rank.items() if x in published}
     if not runs:
         return Verdict(claim)
@@ -54,16 +56,17 @@ def footprints(records, published):
     unsure = [variant_name(x) for x, word in words.items() if word == UNDECIDED]
     if unsure:
         sentence += f"; the runs vary too much at {', '.join(unsure)}"
-    word, n = worst(words.values()), _fewest(runs)
+    word, n = worst(words.values()), fewest(runs)
     ours, theirs = runs[far].params.mean(), published[far]
-    return Verdict(claim, word, ours, theirs, n, SIZE, scale, sentence)
+    say = "{:,.0f} parameters".format
+    return Verdict(claim, word, ours, theirs, n, SIZE, scale, sentence, say)
 
 
 def no_loss_at_zero(records, paper=None, measure=ACCURACY):
     """Is the factorised, sampled network as good as the dense one? (lambda_gl = 0)"""
     name = "accuracy" if measure is ACCURACY else "perplexity"
     claim = f"no {name} is lost at λ = 0"
-    dense, low_rank, scale = _runs(records, only=0.0)
+    dense, low_rank, scale = grouped(records, only=0.0)
     if not len(dense) or not low_rank:
         return Verdict(claim)
     zero = low_rank[0.0]
@@ -77,9 +80,8 @@ def no_loss_at_zero(records, paper=None, measure=ACCURACY):
         f"margin {measure.say(-measure.margin)}"
     )
     word, n = difference.above(-measure.margin), min(len(zero), len(dense))
-    return Verdict(
-        claim, word, difference.mean, theirs, n, measure.margin, scale, sentence
-    )
+    ours, margin = difference.mean, measure.margin
+    return Verdict(claim, word, ours, theirs, n, margin, scale, sentence, measure.say)
 
 
 def smaller_and_better(records, paper=None):
@@ -88,14 +90,17 @@ def smaller_and_better(records, paper=None):
     The best of k smaller networks is chosen by its perplexity, so that each is tested
     at a k-th of the level (Bonferroni). Better means better: there is no margin.
     """
-    claim, (dense, low_rank, scale) = "smaller and of lower perplexity", _runs(records)
+    claim, (dense, low_rank, scale) = (
+        "smaller and of lower perplexity",
+        grouped(records),
+    )
     if not len(dense) or not low_rank:
         return Verdict(claim)
     size, theirs = dense.params.mean(), nan if paper is None else paper.perplexity.min()
     smaller = {x: some for x, some in low_rank.items() if some.params.mean() < size}
     if not smaller:
         sentence = "no network is smaller than the dense one"
-        n = _fewest(low_rank)
+        n = fewest(low_rank)
         return Verdict(claim, FAILS, nan, theirs, n, scale=scale, sentence=sentence)
     merit, level = PERPLEXITY.merit, 1 - (1 - LEVEL) / len(smaller)
     gaps = {
@@ -110,8 +115,8 @@ def smaller_and_better(records, paper=None):
         f"{dense.perplexity.mean():.2f} dense"
         f"{bounds(gaps[best], PERPLEXITY.say)}"
     )
-    word = gaps[best].above(0)
-    return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
+    word, say = gaps[best].above(0), "perplexity {:.2f}".format
+    return Verdict(claim, word, ours, theirs, n, 0.0, scale, sentence, say)
 
 
 def cheaper_counted(records, paper=None):
@@ -119,7 +124,7 @@ def cheaper_counted(records, paper=None):
 
     Holds if training with the largest lambda_gl does, which is the paper's own order.
     """
-    claim, (_, low_rank, scale) = "training costs less, counted", _runs(records)
+    claim, (_, low_rank, scale) = "training costs less, counted", grouped(records)
     if not low_rank:
         return Verdict(claim)
     costs = {x: some.train_macs_ratio for x, some in low_rank.items()}
@@ -137,7 +142,7 @@ def cheaper_counted(records, paper=None):
         sentence += f", below 1.00× from {variant_name(start)} on"
     word = gap(1 - costs[largest]).above(0)
     theirs = nan if paper is None else paper.train_macs_ratio.iloc[-1]
-    return Verdict(claim, word, ours, theirs, n, scale=scale, sentence=sentence)
+    return Verdict(claim, word, ours, theirs, n, 0.0, scale, sentence, OF_DENSE)
 
 
 def cheaper_timed(measurement, model):
@@ -164,7 +169,7 @@ def cheaper_timed(measurement, model):
     )
     sentence += f" (batch {batch}; {speed.ran_on(measurement)})"
     scale = measurement["ran_on"]["device"]
-    return Verdict(claim, word, least.step, nan, 1, scale=scale, sentence=sentence)
+    return Verdict(claim, word, least.step, nan, 1, 0.0, scale, sentence, OF_DENSE)
 
 
 def ranks_fall_step_by_step(records):
@@ -179,7 +184,8 @@ def ranks_fall_step_by_step(records):
     word = HOLDS if not rises and min(falls) > 1 else FAILS
     sentence = f"ranks fall in {_range(falls)} epochs of a run, and rise in {rises}"
     scale = runs[0]["config"]["scale"]
-    return Verdict(claim, word, rises, 0, len(runs), scale=scale, sentence=sentence)
+    n, say = len(runs), "{:.0f} rises".format
+    return Verdict(claim, word, rises, 0, n, 0.0, scale, sentence, say)
 
 
 def cost_of_a_search(ratios, paper=3.0):
@@ -195,7 +201,8 @@ def cost_of_a_search(ratios, paper=3.0):
         f"{mean:.1f} trainings in the mean, {min(ratios):.1f} to {max(ratios):.1f} in "
         f"{len(ratios)} searches"
     )
-    return Verdict(claim, word, mean, paper, len(ratios), sentence=sentence)
+    n, say = len(ratios), "{:.1f} trainings".format
+    return Verdict(claim, word, mean, paper, n, sentence=sentence, say=say)
 
 
 def nested_ranks(records):
@@ -210,7 +217,8 @@ def nested_ranks(records):
     sentence = f"a larger λ leaves a layer more rank in {more} of {pairs} cases"
     n, word = sum(map(len, by_seed)), FAILS if more else HOLDS
     scale = next(iter(records.values()))["config"]["scale"]
-    return Verdict(claim, word, more, 0, n, scale=scale, sentence=sentence)
+    say = "{:.0f} cases against".format
+    return Verdict(claim, word, more, 0, n, 0.0, scale, sentence, say)
 
 
 def cut_without_loss(records, factor):
@@ -222,7 +230,7 @@ def cut_without_loss(records, factor):
     """
     claim, cuts = (
         f"{factor:g} times smaller without loss, not retrained",
-        _cuts(records),
+        cuts_of(records),
     )
     if cuts.empty:
         return Verdict(claim)
@@ -246,10 +254,10 @@ def cut_without_loss(records, factor):
     sentence += f", margin {say(-POINTS)}"
     _, nearest, n = (beyond or before)[0]
     scale = next(iter(records.values()))["config"]["scale"]
-    return Verdict(claim, word, nearest.mean, 0, n, POINTS, scale, sentence)
+    return Verdict(claim, word, nearest.mean, 0, n, POINTS, scale, sentence, say)
 
 
-def _runs(records, only=None):
+def grouped(records, only=None):
     """(dense runs, {lambda_gl: low-rank runs} by growing lambda_gl, scale).
 
     The runs are rows of `per_run`. only: leave the other values of lambda_gl out.
@@ -265,7 +273,7 @@ def _runs(records, only=None):
     return of_variant(runs, nan), groups, runs.scale.iloc[0]
 
 
-def _cuts(records):
+def cuts_of(records):
     """One row for each lambda_gl = 0 run and cut: lambda_gl, factor, points."""
     cuts = points.of_study(records, "ranks_of")
     if len(cuts):
@@ -274,7 +282,7 @@ def _cuts(records):
     return cuts
 
 
-def _fewest(groups):
+def fewest(groups):
     return min(map(len, groups.values()))
 
 

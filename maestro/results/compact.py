@@ -27,6 +27,7 @@ def reaches(records, wanted):
         n=len(accuracy),
         sentence=f"{plus_minus(accuracy.mean(), accuracy.std(), '.2f')} %, "
         f"{say(above.mean)} above{bounds(above, say)}",
+        say="{:.2f} %".format,
     )
 
 

@@ -97,6 +97,7 @@ def _verdict(row):
         row.n,
         POINTS,
         sentence=f"{say(difference.mean)} against no sampling{bounds(difference, say)}",
+        say=say,
     )
 
 

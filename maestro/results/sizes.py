@@ -1,5 +1,7 @@
 """Networks cut by every search: the points of the study "cuts", and a verdict."""
 
+from math import nan
+
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
@@ -127,15 +129,36 @@ def without_loss(rows, share=1 / 3, unit="params"):
     return [_verdict(rows, name, share, unit) for name in ("LoD", "SVD")]
 
 
+def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per parameter"):
+    """Are LoD's own columns better than an SVD's, cut to ``share`` by one search?
+
+    rows: of `frame`. The dense network's columns are those of its SVD.
+    """
+    claim = f"LoD's columns beat an SVD's, {1 / share:g} times smaller"
+    merits = []
+    for source in ("LoD", "SVD"):
+        mine = (
+            rows[_at(rows, share, unit) & (rows.source == source)] if len(rows) else ()
+        )
+        mine = mine[mine.search == search] if len(mine) else mine
+        if not len(mine):
+            return Verdict(claim)
+        merits.append(mine.test_accuracy)
+    difference, say = gap(*merits), ACCURACY.say
+    sentence = f"{say(difference.mean)} by LoD{bounds(difference, say)}"
+    word, n, scale = difference.above(0), min(map(len, merits)), rows.scale.iloc[0]
+    return Verdict(claim, word, difference.mean, nan, n, 0.0, scale, sentence, say)
+
+
+def _at(rows, share, unit):
+    return (rows.unit == unit) & ((rows.share - share).abs() < 1e-6)
+
+
 def _verdict(rows, name, share, unit):
     claim = f"{1 / share:g} times smaller without loss, columns by {name}, any search"
     if not len(rows):
         return Verdict(claim)
-    mine = rows[
-        rows.source.str.startswith(name)
-        & (rows.unit == unit)
-        & ((rows.share - share).abs() < 1e-6)
-    ]
+    mine = rows[rows.source.str.startswith(name) & _at(rows, share, unit)]
     if not len(mine):
         return Verdict(claim)
     groups = dict(list(mine.groupby(["source", "search"])))
@@ -153,7 +176,7 @@ def _verdict(rows, name, share, unit):
         f"{len(good)} of {len(found)} searches hold by themselves"
     )
     scale = mine.scale.iloc[0]
-    return Verdict(claim, word, found[best].mean, 0, n, POINTS, scale, sentence)
+    return Verdict(claim, word, found[best].mean, 0, n, POINTS, scale, sentence, say)
 
 
 def _cell(some):

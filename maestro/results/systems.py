@@ -7,15 +7,17 @@ relative to one training of the dense network with the same recipe. Not in these
 the matrix decompositions that some systems make beside them, and evaluations.
 """
 
+from math import nan
+
 import pandas as pd
 
 from ..config import variant
 from .cells import NOT_RUN, plus_minus, ratio, variant_name
-from .confidence import gap
+from .confidence import gap, worst
 from .published import paper_table
 from .records import config_of
 from .variants import differences, variant_columns
-from .verdicts import bounds
+from .verdicts import ACCURACY, Verdict, bounds
 
 BITS = 32  # of a number
 NARROW = "dense, narrow"  # a dense network of fewer channels than the widest one
@@ -183,30 +185,79 @@ def duels(records, champion="Maestro"):
     Returns:
         A DataFrame of text, one row for each variant of another system.
     """
-    table, runs = accounts(records), {}
-    for record in records.values():
-        accuracy = record["final"]["test_accuracy"]
-        runs.setdefault(variant(config_of(record)), []).append(accuracy)
-    ours = [r for r in table.itertuples() if r.system == champion]
-    ours = [r for r in ours if r.config.options["lambda_gl"]]
     rows = {}
-    for row in table.itertuples():
-        aside = row.config.method in OURS and row.system != "Maestro"
-        if row.system in ("dense", champion) or aside:
-            continue
-        smaller = [r for r in ours if r.bits <= row.bits]
+    ran = _with_a_lasso(accounts(records), champion)
+    for row, best, difference in _pairs(records, ACCURACY, champion):
         cells = {"accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f")}
         cells["bits / 32"] = f"{row.bits / BITS:,.0f}"
-        best = max(smaller, key=lambda r: r.bits, default=None)
         names = (champion, "its bits / 32", f"points for {champion}", "ahead")
-        found = dict.fromkeys(names, NOT_RUN if not ours else "none as small")
+        found = dict.fromkeys(names, "none as small" if ran else NOT_RUN)
         if best is not None:
-            difference = gap(runs[variant(best.config)], runs[variant(row.config)])
             points = f"{_points(difference.mean)}{bounds(difference, _points)}"
             figures = f"{best.bits / BITS:,.0f}", points, difference.above(0)
             found = dict(zip(names, (best.label, *figures), strict=True))
         rows[row.label] = cells | found
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def against(records, methods, claim, measure=ACCURACY):
+    """[Verdict], one for each system of ``methods``: is Maestro as good, and no larger?
+
+    The claim holds against a system if it does against each of its variants for which
+    Maestro has a network as small.
+
+    Args:
+        records: {id: record} of one task, model and scale.
+        methods: the names of the other systems' methods.
+        claim: the claim in short; the name of the system is added.
+        measure: the `Measure` to compare by.
+    """
+    judged = {}
+    for row, best, difference in _pairs(records, measure):
+        if row.config.method in methods and best is not None:
+            judged.setdefault(row.system, []).append((row, best, difference))
+    return [_against(claim, name, some, measure) for name, some in judged.items()]
+
+
+def _against(claim, name, pairs, measure):
+    """The verdict on one system; pairs: of `_pairs`."""
+    sentence = "; ".join(
+        f"{measure.say(gap.mean)}{bounds(gap, measure.say)} to {row.label}"
+        for row, _, gap in pairs
+    )
+    word = worst({gap.above(-measure.margin) for *_, gap in pairs})
+    row, _, nearest = min(pairs, key=lambda pair: pair[2].mean)
+    n = min(min(row.n, best.n) for row, best, _ in pairs)
+    claim, scale = f"{claim} {name}", row.config.scale
+    ours, margin = nearest.mean, measure.margin
+    return Verdict(claim, word, ours, nan, n, margin, scale, sentence, measure.say)
+
+
+def _pairs(records, measure, champion="Maestro"):
+    """[(variant of another system, the champion's of its size or None, their `Gap`)]."""
+    table, merits = accounts(records), {}
+    for record in records.values():
+        merit = measure.merit(record["final"][measure.column])
+        merits.setdefault(variant(config_of(record)), []).append(merit)
+    pairs = []
+    for row in table.itertuples():
+        aside = row.config.method in OURS and row.system != "Maestro"
+        if row.system in ("dense", champion) or aside:
+            continue
+        ours = _with_a_lasso(table, champion)
+        smaller = [one for one in ours if one.bits <= row.bits]
+        best, difference = max(smaller, key=lambda one: one.bits, default=None), None
+        if best is not None:
+            sides = (merits[variant(one.config)] for one in (best, row))
+            difference = gap(*sides)
+        pairs.append((row, best, difference))
+    return pairs
+
+
+def _with_a_lasso(table, champion):
+    """The champion's variants with a lasso, rows of `accounts`."""
+    rows = [row for row in table.itertuples() if row.system == champion]
+    return [row for row in rows if row.config.options["lambda_gl"]]
 
 
 def _points(value):

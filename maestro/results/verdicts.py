@@ -10,11 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .cells import NOT_RUN
-from .confidence import UNDECIDED
+from .confidence import FAILS, HOLDS, UNDECIDED
 
 POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
 RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
 SIZE = 0.1  # of parameters, relative; Table 11 prints deviations up to 8.3 %
+
+IN_PART = "holds in part"
+# every word of a verdict with the sign that stands beside it, so that colour is not
+# all that tells them apart
+SIGNS = {HOLDS: "✓", IN_PART: "◐", FAILS: "✗", UNDECIDED: "?", NOT_RUN: "…"}
 
 
 class Verdict(NamedTuple):
@@ -23,7 +28,8 @@ class Verdict(NamedTuple):
     claim: the claim in short; word: HOLDS, FAILS, UNDECIDED or NOT_RUN; ours, paper:
     the number here and in the paper, nan if there is none; n: the runs behind ours, the
     fewest where several means are compared; margin: how much worse counts as equal;
-    scale: of the experiment, or the device of a timing.
+    scale: of the experiment, or the device of a timing; say: a number such as ours or
+    paper in words.
     """
 
     claim: str
@@ -34,15 +40,34 @@ class Verdict(NamedTuple):
     margin: float = 0.0
     scale: str = ""
     sentence: str = ""
+    say: callable = "{:g}".format
 
     def __str__(self):
         if self.word == NOT_RUN:
             return f"{self.claim}: {NOT_RUN}"
-        runs = f" with {self.n} {'run' if self.n == 1 else 'runs'}"
+        runs = f" with {counted(self.n, 'run')}"
         return (
             f"{self.claim}: {self.word}{runs if self.word == UNDECIDED else ''}: "
             f"{self.sentence}"
         )
+
+
+def together(words):
+    """The verdict on a claim from those on its parts, which may not all have run.
+
+    The claim holds if every part does, and in part if some part does.
+    """
+    words = set(words)
+    if words == {HOLDS}:
+        return HOLDS
+    if words & {HOLDS, IN_PART}:
+        return IN_PART
+    return next((word for word in (FAILS, UNDECIDED) if word in words), NOT_RUN)
+
+
+def counted(number, noun):
+    """'1 run', '3 runs'; the plural of ``noun`` ends in s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def report(heading, verdicts):

@@ -1,0 +1,211 @@
+"""The evidence for the claims: run records, measurements, live chapters.
+
+An `Evidence` reads each of them once; the judges (judges.py) ask it.
+"""
+
+import json
+from functools import cache, cached_property
+from typing import NamedTuple
+
+from ..campaign import baselines, experiments
+from ..paths import ROOT
+from ..results import (
+    records,
+    speed,
+    variants,
+)
+from ..results.cells import power
+from ..results.confidence import FAILS, HOLDS
+from ..results.published import DENSE_SECTION, paper_table, params_meant
+from ..results.verdicts import ACCURACY, PERPLEXITY, Measure, Verdict
+from . import parameters
+
+SCALES = ("paper", "paper, code", "short", "laptop")
+STRICT, CODE = 1e-7, 1e-5  # thresholds: the paper's, and that of the authors' code
+LENET, RESNET18, VGG19 = "10_lenet_mnist", "11_resnet18_cifar10", "12_vgg19_cifar10"
+TRANSFORMER, RESNET50 = "13_transformer_multi30k", "14_resnet50_imagenet"
+# the dense network's batches of `make bench`, by the name of the network there
+TIMED = {
+    "LeNet": ("lenet", LENET),
+    "ResNet-18": ("resnet18", RESNET18),
+    "VGG-19": ("vgg19", VGG19),
+    "Transformer": ("transformer", TRANSFORMER),
+}
+
+
+class Part(NamedTuple):
+    """A verdict on one part of a claim, and the chapter that shows how it came out."""
+
+    chapter: str
+    subject: str
+    verdict: Verdict
+
+
+class Setting(NamedTuple):
+    """The runs of one network at one scale; paper: its table, None without one."""
+
+    chapter: str
+    subject: str
+    scale: str
+    runs: dict
+    paper: object
+    measure: Measure
+
+    def judged(self, verdict):
+        """``verdict`` on this setting's runs, as a `Part`."""
+        scaled = verdict._replace(scale=verdict.scale or self.scale)
+        return Part(self.chapter, self.subject, scaled)
+
+
+class Evidence:
+    """What the claims are judged on.
+
+    Args:
+        notebooks: the folder of the notebooks whose stored outputs are read.
+        runs: the folder of the run records, data/runs if None.
+    """
+
+    def __init__(self, notebooks=ROOT / "notebooks", runs=None):
+        self.notebooks, self.folder = notebooks, runs
+        self.stored = cache(self._stored)
+
+    @cached_property
+    def records(self):
+        """{id: record} of every record that can be read."""
+        return records.read_all(self.folder)[0]
+
+    def find(self, configs):
+        """{id: record} of the ``configs`` that have a record."""
+        ids = dict.fromkeys(config.id for config in configs)
+        return {key: self.records[key] for key in ids if key in self.records}
+
+    def said(self, chapter, *lines):
+        """The verdicts that a chapter printed in its last run, as parts.
+
+        A line that begins with "not: " is a statement against the claim.
+
+        Raises:
+            ValueError: the chapter has not printed one of ``lines``.
+        """
+        printed, n = self.stored(chapter), _repetitions(chapter)
+        parts = []
+        for line in lines:
+            against, text = line.startswith("not: "), line.removeprefix("not: ")
+            if text not in printed:
+                raise ValueError(
+                    f"notebooks/{chapter}.ipynb prints no verdict {text!r}"
+                )
+            word = HOLDS if printed[text] != against else FAILS
+            sentence = f"{'true' if printed[text] else 'not true'}: {text}"
+            verdict = Verdict(text, word, n=n, scale="linear", sentence=sentence)
+            parts.append(Part(chapter, "linear maps", verdict))
+        return parts
+
+    def _stored(self, chapter):
+        """{statement: whether it held} of a notebook's stored output."""
+        text = (self.notebooks / f"{chapter}.ipynb").read_text("utf-8")
+        lines = [
+            line.strip()
+            for cell in json.loads(text)["cells"]
+            for output in cell.get("outputs", ())
+            for line in "".join(output.get("text", "")).splitlines()
+        ]
+        pairs = [line.split(": ", 1) for line in lines if ": " in line]
+        known = {"holds": True, "DOES NOT HOLD HERE": False}
+        return {text: known[word] for word, text in pairs if word in known}
+
+    @cached_property
+    def lenet(self):
+        """{threshold: {id: record}} of LeNet's runs."""
+        return variants.by_threshold(self.find(experiments.lenet_mnist()))
+
+    @cached_property
+    def settings(self):
+        """Every network: at the paper's scale, and at each other scale with records."""
+        paper = paper_table(11)
+        paper = paper.assign(params=params_meant(paper))
+        some = [
+            Setting(LENET, f"LeNet cut at {power(eps)}", "paper", runs, paper, ACCURACY)
+            for eps in (CODE, STRICT)
+            for runs in [self.lenet.get(eps, {})]
+        ]
+        some += self._grid(RESNET18, "ResNet-18", experiments.resnet18_cifar10, 12)
+        some += self._grid(VGG19, "VGG-19", experiments.vgg19_cifar10, 13)
+        some += self._grid(
+            TRANSFORMER, "Transformer", experiments.transformer_multi30k, 14, PERPLEXITY
+        )
+        return some + self._imagenet()
+
+    def _grid(self, chapter, subject, configs, number, measure=ACCURACY):
+        table = paper_table(number)
+        table = table.assign(params=1e6 * table.params)
+        return [
+            Setting(chapter, subject, scale, runs, _comparable(table, scale), measure)
+            for scale in SCALES
+            for runs in [self.find(configs(scale))]
+            if runs or scale == "paper"
+        ]
+
+    def _imagenet(self):
+        some = []
+        sections = paper_table(15).section.unique()
+        for section in [name for name in sections if name != DENSE_SECTION]:
+            partial = section.startswith("Not")
+            table = paper_table(15, section)
+            table = table.assign(params=1e6 * table.params)
+            subject = "ResNet-50, " + ("last stage" if partial else "all layers")
+            for scale in SCALES:
+                runs = self.find(experiments.resnet50(scale, partial=partial))
+                theirs = table if scale.startswith("paper") else None
+                if runs or scale == "paper":
+                    some.append(
+                        Setting(RESNET50, subject, scale, runs, theirs, ACCURACY)
+                    )
+        return some
+
+    def of(self, *chapters):
+        """The settings of ``chapters``."""
+        return [one for one in self.settings if one.chapter in chapters]
+
+    @cached_property
+    def bench(self):
+        """The measurement on a CPU, or None."""
+        return speed.load("cpu")
+
+    @cached_property
+    def frontiers(self):
+        """{network: its `Setting` of all systems}."""
+        chapter, found = "16_baselines", {}
+        names = {
+            "lenet": "LeNet",
+            "compact": "compact network",
+            "resnet18": "ResNet-18",
+        }
+        for name, subject in names.items():
+            configs = baselines.beside_maestro(name)
+            runs = self.find(configs)
+            scale = configs[0].scale
+            found[name] = Setting(chapter, subject, scale, runs, None, ACCURACY)
+        for name, subject in (("resnet18", "ResNet-18"), ("vgg19", "VGG-19")):
+            configs = baselines.table_16(name, "paper")
+            configs += self._maestro_at_paper(name)
+            runs = self.find(configs)
+            found[f"{name}, paper"] = Setting(
+                chapter, subject, "paper", runs, None, ACCURACY
+            )
+        return found
+
+    def _maestro_at_paper(self, name):
+        of = experiments.resnet18_cifar10 if name == "resnet18" else None
+        return (of or experiments.vgg19_cifar10)("paper")
+
+
+def _comparable(table, scale):
+    """``table``, or None at the laptop scale, whose network is another."""
+    return None if scale == "laptop" else table
+
+
+def _repetitions(chapter):
+    """How many seeds, or problems, a live chapter has."""
+    defaults = parameters.defaults(chapter)
+    return defaults.get("problems") or len(defaults["seeds"])

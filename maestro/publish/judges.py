@@ -1,0 +1,260 @@
+"""The judges: functions of one `Evidence` that return the parts of a claim."""
+
+from ..campaign import baselines, experiments
+from ..results import (
+    ablation,
+    claims,
+    outcomes,
+    sampling,
+    sizes,
+    systems,
+)
+from ..results.verdicts import ACCURACY, PERPLEXITY, Verdict
+from . import counts, finding, parameters
+from .evidence import (
+    CODE,
+    LENET,
+    RESNET18,
+    RESNET50,
+    TIMED,
+    TRANSFORMER,
+    VGG19,
+    Part,
+    Setting,
+)
+
+LOW_RANK = {"pufferfish", "cuttlefish", "spectral", "svd", "spectral_decay", "dlrt"}
+PRUNING, BINARY = {"imp", "raregems", "depgraph"}, {"xnor"}
+AT_LEAST_AS_GOOD = "as good as"
+CUTS = "18_train_once_deploy_everywhere"
+
+
+def of_every(judge, *chapters):
+    """A judge that applies ``judge(setting)`` to the settings of ``chapters`` (all)."""
+
+    def parts(evidence):
+        some = evidence.of(*chapters) if chapters else evidence.settings
+        found = [one.judged(judge(one)) for one in some]
+        # runs that no threshold affects are in LeNet's settings twice: judged once
+        unlike = {
+            (p.chapter, p.verdict.n or p.subject, *map(str, p.verdict)): p
+            for p in found
+        }
+        return list(unlike.values())
+
+    return parts
+
+
+def printed(*statements):
+    """A judge on what live chapters print; statements: (chapter, line, ...) each."""
+
+    def parts(evidence):
+        return [part for one in statements for part in evidence.said(*one)]
+
+    return parts
+
+
+def incremental(setting):
+    return claims.ranks_fall_step_by_step(setting.runs)
+
+
+def as_good(setting):
+    return outcomes.smaller_and_as_good(setting.runs, setting.paper, setting.measure)
+
+
+def counted(setting):
+    return claims.cheaper_counted(setting.runs, setting.paper)
+
+
+def nested(setting):
+    return claims.nested_ranks(setting.runs)
+
+
+def no_loss(setting):
+    return claims.no_loss_at_zero(setting.runs, setting.paper, setting.measure)
+
+
+def shrinks(setting):
+    return outcomes.smaller_with_lambda(setting.runs)
+
+
+def table(*chapters):
+    """A judge on a table of the paper: its sizes and its accuracies or perplexities."""
+
+    def parts(evidence):
+        some = [one for one in evidence.of(*chapters) if one.scale == "paper"]
+        return [
+            one.judged(verdict)
+            for one in some
+            for verdict in (
+                claims.footprints(one.runs, _sizes(one.paper)),
+                outcomes.accuracies(one.runs, one.paper, one.measure),
+            )
+        ]
+
+    return parts
+
+
+def timed(evidence):
+    """Training costs less, by the clock."""
+    return [
+        Part(chapter, subject, claims.cheaper_timed(evidence.bench, name))
+        for subject, (name, chapter) in TIMED.items()
+    ]
+
+
+def better_text(evidence):
+    """Transformer: smaller and of lower perplexity than the dense network."""
+    return [
+        one.judged(claims.smaller_and_better(one.runs, one.paper))
+        for one in evidence.of(TRANSFORMER)
+    ]
+
+
+def beside(methods, *names):
+    """A judge on Maestro beside other systems on the networks ``names``."""
+
+    def parts(evidence):
+        found = []
+        for setting in map(evidence.frontiers.get, names):
+            verdicts = systems.against(setting.runs, methods, AT_LEAST_AS_GOOD)
+            verdicts = verdicts or [Verdict(f"{AT_LEAST_AS_GOOD} the other systems")]
+            found += [setting.judged(verdict) for verdict in verdicts]
+        return found
+
+    return parts
+
+
+def pufferfish_text(evidence):
+    """The Transformer beside Pufferfish, at the paper's scale."""
+    [setting] = [one for one in evidence.of(TRANSFORMER) if one.scale == "paper"]
+    runs = setting.runs | evidence.find(baselines.pufferfish("transformer", "paper"))
+    return [_beside_factors(setting, runs, PERPLEXITY)]
+
+
+def table_4(evidence):
+    """ResNet-50 beside Pufferfish and Cuttlefish, at the paper's scale."""
+    return [
+        _beside_factors(one, one.runs | evidence.find(others), ACCURACY)
+        for one in evidence.of(RESNET50)
+        if one.scale == "paper"
+        for others in [baselines.table_4("paper", "last" in one.subject)]
+    ]
+
+
+def _beside_factors(setting, runs, measure):
+    verdicts = systems.against(runs, LOW_RANK, AT_LEAST_AS_GOOD, measure)
+    return setting.judged(verdicts[0] if verdicts else Verdict("as good as Pufferfish"))
+
+
+def without_parts(evidence):
+    """Table 5: what the lasso, shrinking and a full pass do."""
+    wanted = [
+        ("LeNet", "paper", baselines.ablation("lenet", "paper")),
+        ("ResNet-18", "laptop", baselines.ablation("resnet18", "laptop", (0,))),
+        ("ResNet-18", "paper", baselines.ablation("resnet18", "paper")),
+    ]
+    return [
+        Setting("22_ablation", subject, scale, runs, None, ACCURACY).judged(verdict)
+        for subject, scale, configs in wanted
+        for runs in [evidence.find(configs)]
+        for verdict in ablation.verdicts(runs)
+    ]
+
+
+def sampled(evidence):
+    """Sampling does no harm: λ = 0 beside dense, and beside the same factors whole."""
+    parts = of_every(no_loss)(evidence)
+    setting = Setting("17_sampling", "half compact network", "2 epochs", {}, None, None)
+    runs = evidence.find(experiments.sampling_cifar10(2))
+    return parts + [setting.judged(v) for v in sampling.sampling_verdicts(runs)]
+
+
+def cut_to_a_third(evidence):
+    """LeNet cut by three, with the ranks of other runs and by every search."""
+    grid, chapter = evidence.lenet.get(CODE, {}), CUTS
+    rows = sizes.frame(evidence.find(experiments.lenet_mnist_cuts()))
+    learned, _ = sizes.without_loss(rows)
+    parts = [claims.cut_without_loss(grid, 3), learned]
+    return [Part(chapter, "LeNet", one._replace(scale="paper")) for one in parts]
+
+
+def ranks_reused(evidence):
+    """Fig. 13: each network at λ = 0 cut to the ranks of its other runs."""
+    wanted = {LENET: 3, RESNET18: 1.7, VGG19: 10}
+    return [
+        one.judged(claims.cut_without_loss(one.runs, wanted[one.chapter]))
+        for one in evidence.of(LENET, RESNET18)
+        if one.scale == "paper"
+    ]
+
+
+def vgg_cut_by_ten(evidence):
+    """Sec. 5.5: VGG-19 with a tenth of the parameters at 87.7 %."""
+    return [
+        one.judged(outcomes.cut_reaches(one.runs, 10, 87.7))
+        for one in evidence.of(VGG19)
+        if one.scale == "paper"
+    ]
+
+
+def learned_against_svd(evidence):
+    """The columns of LoD beside an SVD of the dense network, by the same search."""
+    rows = sizes.frame(evidence.find(experiments.lenet_mnist_cuts()))
+    chapter = CUTS
+    verdict = sizes.learned_beats_svd(rows)._replace(scale="paper")
+    missing = [
+        Part(chapter, name, Verdict(verdict.claim, scale="paper"))
+        for name in ("ResNet-18", "VGG-19")
+    ]
+    return [Part(chapter, "LeNet", verdict), *missing]
+
+
+def algorithm_2(evidence):
+    """What a search for λ costs."""
+    chapter = "19_finding_lambda"
+    defaults = parameters.defaults(chapter)
+    seeds, sizes_ = defaults["seeds"], defaults["sizes"]
+    courses = finding.courses(evidence.find(experiments.lenet_mnist()), seeds)
+    wanted = [(a, size) for a in defaults["accuracies"] for size in sizes_]
+    asked = finding.searches(courses, wanted, largest=256e-5, smallest=7e-5)
+    verdict = claims.cost_of_a_search([one.trainings for one in asked])
+    return [Part(chapter, "LeNet", verdict._replace(scale="paper"))]
+
+
+def counts_of_table_2(evidence):
+    """The sizes of the paper's networks, counted on shapes alone."""
+    chapters = {
+        "lenet": (LENET, "LeNet"),
+        "resnet18": (RESNET18, "ResNet-18"),
+        "vgg19": (VGG19, "VGG-19"),
+        "resnet50": (RESNET50, "ResNet-50"),
+        "transformer": (TRANSFORMER, "Transformer"),
+    }
+    return [
+        Part(*chapters[model], verdict) for model, verdict in counts.table_2().items()
+    ]
+
+
+def architectures(evidence):
+    """Tables 6 and 7, as printed."""
+    return [
+        Part(LENET, "LeNet", counts.table_6()),
+        Part(RESNET50, "ResNet-50", counts.table_7()),
+    ]
+
+
+def stored_dense(evidence):
+    """App. D.4: no trained network is stored larger than the dense one."""
+    ours = {
+        key: record
+        for key, record in evidence.records.items()
+        if record["config"]["method"] in systems.OURS
+    }
+    verdict = outcomes.stored_no_larger(ours)
+    return [Part(LENET, "every trained network", verdict._replace(scale="every"))]
+
+
+def _sizes(paper):
+    """{lambda_gl: parameters} of a table."""
+    return dict(zip(paper.lambda_gl, paper.params, strict=True))
