@@ -234,7 +234,7 @@ def _against(claim, name, pairs, measure):
 
 
 def _pairs(records, measure, champion="Maestro"):
-    """[(variant of another system, the champion's of its size or None, their `Gap`)]."""
+    """[(variant of another system, the champion's of its size or None, `Gap`)]."""
     table, merits = accounts(records), {}
     for record in records.values():
         merit = measure.merit(record["final"][measure.column])
