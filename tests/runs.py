@@ -1,5 +1,7 @@
 """Short runs that tests of the training loop and of `fit` share."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from maestro.results import records
 from maestro.training import checkpoints
 from maestro.training.fit import Interrupted
 from maestro.training.loop import Training
+from maestro.training.record import record_of
 
 METHODS = {
     "dense": {"method": "dense"},
@@ -46,20 +49,74 @@ def run_to_the_end(state):
 
 def state_after(config, task, steps):
     """The state of a run after ``steps`` steps."""
+    return next_state(Training(config, task=task), steps)
+
+
+def next_state(run, steps=1):
+    """The state of ``run`` after ``steps`` more steps."""
     taken = []
 
-    def after_step(state):
+    def after_step(run):
         nonlocal steps
         steps -= 1
         if steps == 0:
-            taken.append(state.state_dict())
+            taken.append(run.state_dict())
             raise Interrupted
 
-    run = Training(config, task=task)
     with pytest.raises(Interrupted):
         while not run.finished:
             run.run_epoch(after_step)
     return taken[0]
+
+
+CLOCKS = {"meter", "peak_memory", *records.MEASURED}  # in a state, never twice alike
+
+
+def equal(one, other):
+    """Whether two states are the same to the bit, but for their clocks."""
+    if isinstance(one, dict):
+        names = one.keys() - CLOCKS
+        alike = names == other.keys() - CLOCKS
+        return alike and all(equal(one[name], other[name]) for name in names)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return one == other
+
+
+def goes_on_from_every_step(make, resumed=None):
+    """Assert that a run continued from any step is the uninterrupted one, to the bit.
+
+    Each continued run takes one step, and its state is the uninterrupted run's. What
+    follows from that state, the run that continues there shows. Those of the first step
+    and of the last are trained to the end.
+
+    Args:
+        make: makes a new Training.
+        resumed: makes a Training that continues from a given state.
+    Returns:
+        The uninterrupted Training at its end, and its state after each step.
+    """
+
+    def loaded(state):
+        run = make()
+        run.load_state_dict(copy.deepcopy(state))
+        return run
+
+    straight, states = make(), []
+    while not straight.finished:
+        straight.run_epoch(lambda run: states.append(copy.deepcopy(run.state_dict())))
+    for step, state in enumerate(states, 1):
+        torch.manual_seed(99)  # all randomness is part of the state
+        run = (resumed or loaded)(state)
+        if step in (1, len(states)):
+            run_to_the_end(run)
+            assert figures(record_of(run)) == figures(record_of(straight)), step
+            assert same(run.model.state_dict(), straight.model.state_dict()), step
+        else:
+            assert equal(next_state(run), states[step]), step
+    return straight, states
 
 
 # every method of `maestro.methods`, with phases as short as they go; two epochs

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from runs import METHODS, figures, run_to_the_end, same, state_after
+from runs import (
+    METHODS,
+    goes_on_from_every_step,
+    run_to_the_end,
+    same,
+    state_after,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,21 +32,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # a resumed run is then exac
 # ---------------------------------------------------------------- resumed
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_run_goes_on_from_any_step(name, few_digits, digits_config):
-    more = {} if name in ("dense", "pufferfish") else {"eps_ps": 0.5}
-    config = digits_config(**METHODS[name], epochs=2, batch_size=32, **more)
-    straight = run_to_the_end(Training(config, task=few_digits))
-    for steps in range(1, 11):  # the fifth and the tenth are the last of their epochs
-        state = state_after(config, few_digits, steps)
-        torch.manual_seed(99)  # all randomness is part of the state
-        run = Training(config, task=few_digits)
-        run.load_state_dict(state)
-        run_to_the_end(run)
-        assert figures(record_of(run)) == figures(record_of(straight)), steps
-        assert same(run.model.state_dict(), straight.model.state_dict()), steps
-
-
 @pytest.mark.parametrize("method", ["dense", "maestro"])
 def test_a_run_with_lookahead_goes_on_from_any_step(method, few_digits, digits_config):
     config = digits_config(method, epochs=2, batch_size=32)
@@ -49,16 +40,10 @@ def test_a_run_with_lookahead_goes_on_from_any_step(method, few_digits, digits_c
     more = {"nesterov": True, "lookahead": 3, "freeze": [("conv1.bias", 1)]}
     more |= {"schedule": "triangle", "label_smoothing": 0.2}
     config = replace(config, recipe=replace(config.recipe, **more))
-    straight = run_to_the_end(Training(config, task=few_digits))
+    run, states = goes_on_from_every_step(lambda: Training(config, task=few_digits))
+    assert len(states) == 10
     if method == "maestro":
-        assert len(straight.history.ranks) > 1
-    for steps in range(1, 11):
-        state = state_after(config, few_digits, steps)
-        run = Training(config, task=few_digits)
-        run.load_state_dict(state)
-        run_to_the_end(run)
-        assert figures(record_of(run)) == figures(record_of(straight)), steps
-        assert same(run.model.state_dict(), straight.model.state_dict()), steps
+        assert len(run.history.ranks) > 1
 
 
 def test_what_the_recipe_freezes_stays_as_it_is(few_digits, digits_config):
@@ -329,13 +314,7 @@ def test_a_run_that_is_seldom_evaluated_goes_on_from_any_step(
     name, few_digits, digits_config
 ):
     config = seldom(digits_config(**METHODS[name], epochs=3, batch_size=50), 2)
-    straight = run_to_the_end(Training(config, task=few_digits))
-    for steps in range(1, 10):
-        run = Training(config, task=few_digits)
-        run.load_state_dict(state_after(config, few_digits, steps))
-        run_to_the_end(run)
-        assert figures(record_of(run)) == figures(record_of(straight)), steps
-        assert same(run.model.state_dict(), straight.model.state_dict()), steps
+    goes_on_from_every_step(lambda: Training(config, task=few_digits))
 
 
 def test_a_record_with_epochs_that_were_not_evaluated_is_good(
