@@ -292,7 +292,8 @@ def test_two_workers_finish_what_can_be_finished_and_name_what_failed(
     # each run has a process of its own, and says how many threads that had
     pids = [line.split()[2] for line in (house.root / "log").read_text().splitlines()]
     assert len(set(pids)) == 4
-    assert {run["ran_on"]["threads"] for run in found.values()} == {max(1, threads() // 2)}
+    for record in found.values():
+        assert record["ran_on"]["threads"] == max(1, threads() // 2)
 
 
 def test_two_campaigns_on_one_folder_train_each_run_once(house, digits_config):
