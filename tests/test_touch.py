@@ -305,3 +305,73 @@ def test_without_scripts_there_is_a_picture(browser, folder):
         for picture in pictures.all():
             assert picture.evaluate("(image) => image.naturalWidth") > 500
             assert len(picture.get_attribute("alt")) > 40
+
+
+# ---------------------------------------------------------------- all runs
+
+
+@pytest.fixture(scope="module")
+def frontier():
+    return touch.frontier()
+
+
+def test_every_point_has_a_mark_and_a_chapter_that_is_there(frontier):
+    for group in frontier["groups"]:
+        for point in group["points"]:
+            assert point["system"] in frontier["marks"]
+            assert point["chapter"] in frontier["chapters"]
+    for name, title in frontier["chapters"].items():
+        assert (ROOT / "notebooks" / f"{name}.ipynb").is_file() and len(title) > 5
+
+
+def test_a_point_names_its_run(browser, folder, frontier):
+    lenet = frontier["groups"][0]["points"]
+    with opened(browser, folder, viewport={"width": 390, "height": 844}) as page:
+        points = page.locator("#touch-frontier [role=option]")
+        card = page.locator("#touch-frontier .touch-card")
+        assert points.count() == len(lenet)
+        # by a tap
+        points.nth(3).click(force=True)
+        run = page.evaluate("touch.frontier.chosen.run")
+        point = next(p for p in lenet if p.get("run") == run)
+        assert point["label"] in card.inner_text() and run in card.inner_text()
+        assert f"{point['params']:,} parameters" in card.inner_text()
+        link = card.get_by_role("link").get_attribute("href")
+        assert link == f"../notebooks/{point['chapter']}.html"
+        # by keys: the last point, then the one before it
+        page.locator("#touch-frontier [role=option][tabindex='0']").focus()
+        for key in ("End", "ArrowLeft", "Enter"):
+            page.keyboard.press(key)
+        before = points.nth(len(lenet) - 2)
+        assert before.get_attribute("aria-selected") == "true"
+        said = before.get_attribute("aria-label")
+        assert said.startswith(page.evaluate("touch.frontier.chosen.label"))
+        # without its system it is gone
+        system = page.evaluate("touch.frontier.chosen.system")
+        page.get_by_role("checkbox", name=system, exact=True).uncheck()
+        left = [p for p in lenet if p["system"] != system]
+        assert points.count() == len(left)
+        assert page.evaluate("touch.frontier.chosen") is None
+        # the paper has no times
+        page.get_by_label("training time").check()
+        assert points.count() == len([p for p in left if p["seconds"]])
+
+
+def test_the_stairs_join_what_nothing_beats(browser, folder, frontier):
+    with opened(browser, folder) as page:
+        for place, group in enumerate(frontier["groups"]):
+            page.get_by_label("Network").select_option(str(place))
+            path = page.locator(".touch-stairs").get_attribute("d")
+            runs = [p for p in group["points"] if "run" in p]
+            best = {
+                (p["params"], p["accuracy"])
+                for p in runs
+                if not any(
+                    q["params"] <= p["params"]
+                    and q["accuracy"] >= p["accuracy"]
+                    and (q["params"], q["accuracy"]) != (p["params"], p["accuracy"])
+                    for q in runs
+                )
+            }
+            assert path.count("V") == max(len(best) - 1, 0)
+            assert bool(path) == bool(runs)

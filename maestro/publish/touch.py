@@ -12,15 +12,44 @@ from pathlib import Path
 import numpy as np
 
 from .. import theory
+from ..campaign import experiments
+from ..campaign.baselines import beside_maestro
 from ..deploy import stored
 from ..deploy.cuts import at_ranks
 from ..deploy.search import greedy
 from ..figures import column_sizes, cut_curves
+from ..figures import frontier as systems_frontier
+from ..figures.style import GREY
+from ..figures.systems import MARKS
 from ..lowrank import factorize, low_rank_layers
 from ..lowrank.counting import costs
-from ..results import records
+from ..results import records, systems
+from ..results.frontiers import frontiers
+from . import parameters
 
 SEARCHED = 256  # training images that the search for the ranks looks at
+SHOWN = {  # chapters of their own runs
+    "15_exact_zeros": (
+        experiments.lenet_mnist_proximal,
+        experiments.resnet18_cifar10_proximal,
+    ),
+    "17_sampling": (experiments.sampling_cifar10,),
+    "18_train_once_deploy_everywhere": (
+        experiments.lenet_mnist_cuts,
+        experiments.lenet_mnist_budgeted,
+    ),
+    "23_pretrained_start": (experiments.lenet_mnist_pretrained,),
+}
+ABLATED = ("unshrunken", "full_pass")
+OURS = ("dense", "maestro", "masked", "tangent")
+CHAPTERS = {  # of the other runs of these methods
+    "lenet": "10_lenet_mnist",
+    "compact": "21_compact_cifar10",
+    "resnet18": "11_resnet18_cifar10",
+    "vgg19": "12_vgg19_cifar10",
+    "transformer": "13_transformer_multi30k",
+    "resnet50": "14_resnet50_imagenet",
+}
 TARGET = {"m": 9, "n": 6, "r": 6, "singular_values": [9.0, 6.0, 3.0]}  # of Fig. 2a
 LR = 0.5  # as in the chapter on the SVD
 PROBLEMS = 4  # seeds of it
@@ -37,11 +66,60 @@ def script(name, data):
 def write(folder):
     """Write all data files and still pictures into ``folder``."""
     nets = {name: network(run) for name, run in lenets().items()}
-    for name, data in {"digits": digits(), **nets, "ordering": ordering()}.items():
-        (Path(folder) / f"data-{name}.js").write_text(script(name, data), "utf-8")
-    stills = {"lenet": still_lenet(nets), "ordering": still_ordering()}
+    data = {"digits": digits(), **nets, "ordering": ordering(), "frontier": frontier()}
+    for name, values in data.items():
+        (Path(folder) / f"data-{name}.js").write_text(script(name, values), "utf-8")
+    stills = {
+        "lenet": still_lenet(nets),
+        "ordering": still_ordering(),
+        "frontier": still_frontier(),
+    }
     for name, picture in stills.items():
         picture.savefig(Path(folder) / f"still-{name}.png")
+
+
+# ---------------------------------------------------------------- all runs
+
+
+def frontier(good=None):
+    """Every run and every row of the paper as a point, with its chapter and mark.
+
+    good: {id: record}; all in data/runs if None.
+    """
+    good = records.read_all()[0] if good is None else good
+    groups = frontiers(good)
+    shown = {c.id: name for name, of in SHOWN.items() for runs in of for c in runs()}
+    for group in groups:
+        for point in group["points"]:
+            point["chapter"] = _chapter(point, group["model"], shown)
+    points = [point for group in groups for point in group["points"]]
+    names = {point["system"] for point in points}
+    marks = {name: mark for name, mark in MARKS.items() if name in names}
+    marks |= dict.fromkeys(sorted(names - marks.keys()), (GREY, "o"))
+    titles = {name: _title(name) for name in sorted({p["chapter"] for p in points})}
+    return {"groups": groups, "marks": marks, "chapters": titles}
+
+
+def still_frontier():
+    """The frontier of all systems on LeNet."""
+    return systems_frontier(systems.frontier(records.find(beside_maestro("lenet"))))
+
+
+def _chapter(point, model, shown):
+    """The chapter that a point is from; ``shown``: {id of a run: chapter}."""
+    if point.get("run") in shown:
+        return shown[point["run"]]
+    if point.get("method") in ABLATED:
+        return "22_ablation"
+    if point.get("method", "maestro") in OURS:
+        return CHAPTERS[model]
+    return "16_baselines"
+
+
+def _title(notebook):
+    """The heading of a notebook."""
+    cells = json.loads(parameters.find(notebook).read_text("utf-8"))["cells"]
+    return "".join(cells[0]["source"]).partition("\n")[0].removeprefix("# ")
 
 
 # ---------------------------------------------------------------- a linear map
