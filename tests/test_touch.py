@@ -360,7 +360,7 @@ def test_a_point_names_its_run(browser, folder, frontier):
 def test_the_stairs_join_what_nothing_beats(browser, folder, frontier):
     with opened(browser, folder) as page:
         for place, group in enumerate(frontier["groups"]):
-            page.get_by_label("Network").select_option(str(place))
+            page.get_by_label("Network", exact=True).select_option(str(place))
             path = page.locator(".touch-stairs").get_attribute("d")
             runs = [p for p in group["points"] if "run" in p]
             best = {
