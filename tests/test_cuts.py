@@ -38,11 +38,13 @@ def test_dense_runs_and_those_without_a_lasso_are_cut(runs):
     assert list(cuts.sources(Subject(runs[1], found))) == ["LoD", "LoD, data-aware"]
 
 
-def test_a_cpu_cuts_no_large_network(runs, monkeypatch):
-    found = records.find(runs)
-    assert cuts.can_be_cut(Subject(runs[0], found))
+def test_on_a_cpu_a_large_network_is_cut_without_running_it(runs, monkeypatch):
     monkeypatch.setattr(cuts, "CPU_MACS", 281_639)
-    assert not cuts.can_be_cut(Subject(runs[0], found, "cpu"))
+    points = dict(cuts.cuts(Subject(runs[0], records.find(runs), "cpu")))
+    made = {
+        (p["parameters"]["search"], p["parameters"]["unit"]) for p in points.values()
+    }
+    assert made == {("share of energy", "macs")}
 
 
 def test_the_points_are_those_of_truncated_networks(runs, few_digits):

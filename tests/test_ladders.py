@@ -8,7 +8,13 @@ from torch import nn
 
 import maestro
 from maestro.lowrank.counting import costs
-from maestro.lowrank.ladders import Prices, importances, knapsack, order
+from maestro.lowrank.ladders import (
+    Prices,
+    importances,
+    knapsack,
+    order,
+    shares_of_energy,
+)
 from maestro.models import LeNet
 
 
@@ -104,6 +110,30 @@ def test_an_order_is_a_path_of_single_cuts_from_whole_to_one(unit):
     for before, after in itertools.pairwise(path):
         [name] = [n for n in before if before[n] != after[n]]
         assert after[name] < before[name]
+
+
+def test_without_a_unit_each_column_costs_the_same():
+    """A step that drops many columns counts by the mean of its columns."""
+    prices, _, _ = example()
+    ladders = {"0": [8, 4, 1], "1": [6, 5, 1]}
+    harm = {
+        "0": [9, 8, 7, 6, 4, 3, 2, 1, 0],  # 1 a column for the first four
+        "1": [9, 8, 7, 6, 5, 2, 0],  # 2 for the first
+    }
+    path = order(prices, ladders, harm, None)
+    assert path[1:3] == [{"0": 4, "1": 6}, {"0": 1, "1": 6}]
+
+
+def test_shares_of_energy_are_those_of_the_residual():
+    net = maestro.factorize(nn.Sequential(nn.Linear(5, 4)).double())
+    [layer] = net
+    with torch.no_grad():
+        layer.U.copy_(torch.randn(4, 4))  # columns that are not orthogonal
+        W = layer.U @ layer.V.t()
+    [shares] = shares_of_energy(net).values()
+    left = [W - layer.U[:, :r] @ layer.V[:, :r].t() for r in range(5)]
+    expected = [(part.norm() / W.norm()).square().item() for part in left]
+    assert shares == pytest.approx(expected, abs=1e-12)
 
 
 def test_importances_are_those_behind_each_rank():

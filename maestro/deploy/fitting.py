@@ -20,8 +20,9 @@ def fit_budget(
 
     The network runs with its first columns only, until `Fit.commit` removes the others
     or `Fit.undo` brings them back. With ``data`` the ranks come from the `greedy`
-    search; without, from the share of each layer's importance that is cut off. Batch
-    norm's statistics are left as they are: estimate them again after the cut.
+    search; without, the columns go that hold the least share of their layer's energy,
+    ||W||^2. Batch norm's statistics are left as they are: estimate them again after
+    the cut.
 
     Args:
         net: a trained, factorised network.
@@ -44,7 +45,7 @@ def fit_budget(
     budget = Budget(net, example_of(data, example_inputs), **limits)
     if data is None:
         ladders = budget.prices.ladders(ONE, multiple)
-        ranks = ordered(budget, harms(net, "share of importance"), ladders)
+        ranks = ordered(budget, harms(net, "share of energy"), ladders, unit=None)
     else:
         ranks = walk(budget, data, None, by, multiple=multiple).best.ranks
     return Fit(net, ranks, budget)

@@ -7,10 +7,21 @@ global order of the ranks of all layers, which the paper leaves to future work (
 
 import math
 
-from ..lowrank.ladders import importances, knapsack, order, shares_of_importance
+from ..lowrank.ladders import (
+    importances,
+    knapsack,
+    order,
+    shares_of_energy,
+    shares_of_importance,
+)
 from .running import judge_of, runs_of
 
-SCORES = ("importance", "share of importance", "loss alone")
+SCORES = {  # {what a cut harms: how it is known from the columns alone, if it is}
+    "importance": importances,
+    "share of importance": shares_of_importance,
+    "share of energy": shares_of_energy,
+    "loss alone": None,
+}
 
 
 def threshold_sweep(net, count=50):
@@ -62,14 +73,15 @@ def harms(net, scores, data=None, ladders=None):
     """{name: harm at each rank} by fixed ``scores``, one of SCORES.
 
     "importance" is that of the columns cut off, as Algorithm 1 compares with eps_ps;
-    "share of importance" divides it by the layer's whole; "loss alone" is
-    `losses_alone` and needs ``data`` and ``ladders``.
+    "share of importance" divides it by the layer's whole; "share of energy" is
+    ||W - W_r||^2 / ||W||^2; "loss alone" is `losses_alone` and needs ``data`` and
+    ``ladders``.
     """
     if scores not in SCORES:
         raise ValueError(f"scores={scores!r}: it is one of {', '.join(SCORES)}")
     if scores == "loss alone":
         return losses_alone(net, data, ladders)
-    return importances(net) if scores == "importance" else shares_of_importance(net)
+    return SCORES[scores](net)
 
 
 def ordered(budget, harm, ladders, unit="params"):

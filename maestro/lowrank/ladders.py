@@ -12,6 +12,7 @@ import numpy as np
 from .counting import Footprint
 from .factorize import low_rank_layers
 from .penalty import importance
+from .shrinking import energy_tails
 
 ONE = 1e-9  # the ``share`` of a ladder of single columns
 
@@ -93,10 +94,25 @@ def importances(net):
 
 def shares_of_importance(net):
     """`importances`, each divided by that of the layer's whole."""
+    return {name: _shares(values) for name, values in importances(net).items()}
+
+
+def shares_of_energy(net):
+    """{name: [share of ||W||^2 that is cut off at rank 0, 1, ..., r]}, as lists.
+
+    The energy is that of `energy_ranks`. Right after an SVD, a column's share is its
+    squared singular value over the sum of all.
+    """
     return {
-        name: [value / (values[0] or 1) for value in values]
-        for name, values in importances(net).items()
+        name: _shares(energy_tails(layer)[: layer.in_use + 1].tolist())
+        for name, layer in low_rank_layers(net).items()
     }
+
+
+def _shares(values):
+    """Each value as a share of the first, without what the last one has."""
+    whole = values[0] - values[-1] or 1
+    return [(value - values[-1]) / whole for value in values]
 
 
 def order(prices, ladders, harm, unit="params"):
@@ -109,7 +125,7 @@ def order(prices, ladders, harm, unit="params"):
         prices: `Prices`.
         ladders: {name: falling ranks}.
         harm: {name: [harm of cutting this layer alone to rank 0, 1, ..., r]}.
-        unit: what is saved, "params" or "macs"; None for the harm alone.
+        unit: what is saved, "params" or "macs"; None for columns.
 
     Returns:
         [{name: rank}, ...], from the first rank of every ladder to the last.
@@ -120,7 +136,9 @@ def order(prices, ladders, harm, unit="params"):
     def offer(name):
         if place[name] + 1 < len(ladders[name]):
             before, after = ladders[name][place[name] : place[name] + 2]
-            price = prices.saved(name, before, after, unit) if unit else 1
+            price = before - after
+            if unit:
+                price = prices.saved(name, before, after, unit)
             rise = harm[name][after] - harm[name][before]
             heapq.heappush(queue, (rise / price, name))
 

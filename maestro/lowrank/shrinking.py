@@ -114,19 +114,26 @@ def energy_ranks(net, share):
     return {name: _energy_rank(layer, share) for name, layer in _layers(net).items()}
 
 
-@torch.no_grad()
 def _energy_rank(layer, share):
     """The least r whose columns leave at most 1 - ``share`` of the energy behind."""
+    tails = energy_tails(layer)
+    # what is no more than the rounding of the sums counts as nothing
+    rounding = torch.finfo(torch.double).eps * len(tails)
+    return int((tails <= (1 - share + rounding) * tails[0]).nonzero()[0])
+
+
+@torch.no_grad()
+def energy_tails(layer):
+    """||U_b: V_b:^T||^2 of what is behind the first b = 0, 1, ..., r columns: (r + 1,).
+
+    The energy that a cut to b columns removes; in double precision, the last one is 0.
+    """
     stacked = [M.double().unflatten(0, (layer.blocks, -1)) for M in (layer.U, layer.V)]
     gram_u, gram_v = (M.mT @ M for M in stacked)
     products = (gram_u * gram_v).sum(0)  # of columns i and j of W
     # the energy of columns b.. is the sum of the square that they make
     tails = products.flip(0, 1).cumsum(0).cumsum(1).diagonal().flip(0)
-    allowed = (1 - share) * tails[:1]
-    # what is no more than the rounding of the sums counts as nothing
-    allowed = allowed + torch.finfo(torch.double).eps * len(tails) * tails[:1]
-    enough = (tails <= allowed).nonzero()
-    return int(enough[0]) if len(enough) else layer.rank
+    return torch.cat([tails, tails.new_zeros(1)])
 
 
 def _layers(net):

@@ -5,7 +5,7 @@ footprint" (App. A). Here the size has a course to follow, which falls evenly on
 logarithmic axis to the wanted size. After each epoch lambda_gl is multiplied by more
 than 1 while the network is above its course, and by less while it is below. Shrinking
 stops at the wanted size. What is still above it when the course ends is cut, the
-columns first that hold the least share of their layer's importance. The rest of the
+columns first that hold the least share of their layer's energy. The rest of the
 training is without a lasso, so that the columns that stay recover from it.
 """
 
@@ -14,7 +14,7 @@ import math
 from ..config import number
 from ..lowrank import ranks, truncate
 from ..lowrank.counting import costs
-from ..lowrank.ladders import ONE, Prices, order, shares_of_importance
+from ..lowrank.ladders import ONE, Prices, order, shares_of_energy
 from ..lowrank.shrinking import ranks_above
 from .maestro import Maestro
 from .method import Change
@@ -100,9 +100,9 @@ class Budgeted(Maestro):
         return getattr(self.costs.footprint(ranks(model)), self.unit)
 
     def _fitting(self, model, prices):
-        """The ranks within the limit that lose the least share of importance."""
-        shares = shares_of_importance(model)
-        path = order(prices, prices.ladders(ONE), shares, self.unit)
+        """The ranks within the limit that lose the least share of energy a column."""
+        shares = shares_of_energy(model)
+        path = order(prices, prices.ladders(ONE), shares, None)
         sizes = (getattr(prices.footprint(some), self.unit) for some in path)
         within = (r for r, size in zip(path, sizes, strict=True) if size <= self.limit)
         return next(within)
