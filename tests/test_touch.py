@@ -298,6 +298,13 @@ def test_a_drawing_is_laid_as_mnist_lays_it(browser, folder):
     assert np.abs(np.array(small) - large).max() <= 1
 
 
+def test_no_two_places_of_the_page_have_one_name():
+    text = (BOOK / "touch.md").read_text("utf-8")
+    names = re.findall(r'^\((\S+)\)=$|id="(\S+?)"', text, re.M)
+    names = [label or place for label, place in names]
+    assert len(names) == len(set(names)) == 6
+
+
 def test_without_scripts_there_is_a_picture(browser, folder):
     with opened(browser, folder, java_script_enabled=False) as page:
         pictures = page.locator("figure.touch img")

@@ -99,7 +99,7 @@
     }
 
     scales() {
-      const width = this.svg.parentElement.clientWidth - 30 || 640;
+      const width = Math.max(280, this.svg.parentElement.clientWidth - 30);
       const height = Math.round(Math.max(300, Math.min(420, 0.62 * width)));
       const range = (values, pad) => {
         const low = Math.log(Math.min(...values)), high = Math.log(Math.max(...values));
