@@ -2,8 +2,16 @@
 
 import pytest
 
+from maestro import models
 from maestro.results import records
-from maestro.results.frontiers import PRINTED, frontiers, name_of, printed
+from maestro.results.frontiers import (
+    MODELS,
+    PRINTED,
+    TASKS,
+    frontiers,
+    name_of,
+    printed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,12 @@ def test_the_papers_points_are_those_of_its_tables():
     lenet = {row["label"]: row["params"] for row in printed("lenet", "mnist", "paper")}
     assert lenet["Maestro, λ = 16e-5"] == 18_155  # printed: 44,426, a misprint
     assert printed("resnet18", "cifar10", "laptop") == []
+
+
+def test_every_network_and_task_has_a_name(good):
+    assert MODELS.keys() == models.MODELS.keys()
+    tasks = {record["config"]["task"] for record in good.values()}
+    assert tasks <= TASKS.keys()
 
 
 def test_a_network_of_the_paper_has_a_group_without_a_run():

@@ -243,6 +243,9 @@ def test_the_ranks_follow_the_sliders(browser, folder):
         page.locator("#touch-lenet dl[data-done=true]").wait_for()
         size, fc1 = page.get_by_label("All layers"), page.get_by_label("fc1")
         assert "44,426" in page.locator("#touch-lenet dl").inner_text()
+        page.get_by_role("button", name="Keep half").click()
+        assert page.evaluate("touch.lenet.net.ranks") == [3, 8, 60, 42, 5]
+        page.get_by_role("button", name="Keep all").click()
         fc1.focus()
         for key in ("Home", "ArrowRight", "ArrowRight"):
             fc1.press(key)

@@ -4,7 +4,7 @@
   const { make, draw, slider, choice, announcer, count, share } = touch;
   const SIDE = 28, BOX = 20, PEN = 1.15; // pixels of MNIST: image, digit in it, half a line
   const SHOWN = 10; // misread test images
-  const SHARES = { all: 1, "half of each layer": 1 / 2, "a third": 1 / 3 };
+  const SHARES = { all: 1, half: 1 / 2, "a third": 1 / 3 };
   const SOURCES = { lod: "trained by LoD, λ = 0", svd: "SVD of a dense LeNet" };
 
   /** Strokes [[[x, y], ...], ...] as MNIST has digits: 20 pixels high or wide, centred
@@ -212,8 +212,9 @@
               button("Clear", () => this.pad.clear()),
               button("A test image", () => this.example(this.next + 1))),
             this.sizes),
-          make("div", {}, choice("Whose columns", SOURCES, "lod", (name) => this.use(name)), this.sliders)),
-        this.wrong, this.live.box);
+          make("div", { class: "touch-ranks" }, choice("Whose columns", SOURCES, "lod", (name) => this.use(name)), this.sliders),
+          this.wrong),
+        this.live.box);
     }
 
     example(k) {
@@ -245,7 +246,8 @@
         return { ...one, columns };
       });
       const evenly = Object.entries(SHARES).map(([text, part]) =>
-        make("button", { type: "button", onclick: () => this.set(this.net.layers.map((layer) => Math.round(part * layer.most))) }, text));
+        make("button", { type: "button", "aria-label": `Keep ${text} of each layer's columns`,
+          onclick: () => this.set(this.net.layers.map((layer) => Math.round(part * layer.most))) }, text));
       this.sliders.replaceChildren(make("div", { class: "touch-buttons" }, "Keep", ...evenly),
         this.size.box, ...this.layers.map((one) => one.box));
     }
