@@ -1,9 +1,12 @@
 """What the chapter does live is what it says, with a network and without one."""
 
 import pytest
+from torch import nn
 
+import maestro
 from maestro import datasets
 from maestro.deploy import demonstration, stored
+from maestro.deploy.subject import factorised
 from maestro.training.fit import fit
 
 
@@ -15,7 +18,8 @@ def models(few_digits, digits_config, folders, tmp_path, monkeypatch):
     config = digits_config(epochs=3, lambda_gl=0.0, eps_ps=0.0)
     fit(config, task=few_digits)
     stored.store(config)
-    stored.store_images(few_digits, 60)
+    monkeypatch.setitem(stored.IMAGES, "mnist", stored.Images(60, (0.1307, 0.3081)))
+    stored.store_images("mnist", few_digits)
     return tmp_path
 
 
@@ -43,3 +47,14 @@ def test_images_are_stored_as_they_are(models, few_digits):
     task = stored.some_mnist()
     assert (len(task), len(task.test[1])) == (60, 60)
     assert (task.train[0] == few_digits.train[0][:60]).all()
+
+
+def test_the_stored_network_for_cifar_is_cut_without_data():
+    assert demonstration.cut_without_data().holds
+
+
+def test_layers_that_were_not_trained_stay_as_they_are():
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    net[0].weight.requires_grad_(False)
+    assert list(maestro.ranks(factorised(net))) == ["2"]
+    assert isinstance(net[0], nn.Linear)

@@ -8,6 +8,9 @@ from ..paths import data_folder
 from . import originals, prepared
 from .originals import fingerprint
 
+# mean and deviation of pixels in 0..1
+MNIST_PIXELS = 0.1307, 0.3081
+CIFAR10_PIXELS = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -212,9 +215,8 @@ class ImageTask(Classification):
 
 def mnist(device="cpu"):
     """MNIST: 60,000 training and 10,000 test images (1, 28, 28)."""
-    return ImageTask(
-        _read("mnist", originals.MNIST_FINGERPRINT), 0.1307, 0.3081, device
-    )
+    arrays = _read("mnist", originals.MNIST_FINGERPRINT)
+    return ImageTask(arrays, *MNIST_PIXELS, device)
 
 
 def cifar10(device="cpu"):
@@ -235,8 +237,7 @@ def cifar10_alternating(device="cpu"):
     every other epoch. Mean and deviation are those of all pixels.
     """
     arrays = _read("cifar10", originals.CIFAR10_COPY)
-    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    return ImageTask(arrays, mean, std, device, 2, "reflect", alternate=True)
+    return ImageTask(arrays, *CIFAR10_PIXELS, device, 2, "reflect", alternate=True)
 
 
 def imagenette64(device="cpu"):
@@ -274,7 +275,7 @@ def digits(device="cpu"):
         "test_images": images[test],
         "test_labels": data.target[test],
     }
-    return ImageTask(arrays, 0.1307, 0.3081, device)
+    return ImageTask(arrays, *MNIST_PIXELS, device)
 
 
 def _read(name, sha256=None):

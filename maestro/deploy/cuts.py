@@ -8,12 +8,13 @@ again, with batch norm's statistics estimated anew.
 import copy
 from typing import NamedTuple
 
-from ..lowrank import factorize, low_rank_layers
+from ..lowrank import low_rank_layers
 from ..lowrank.ladders import ONE
 from ..training.machine import pick_device
 from .budget import Budget
 from .orders import first_within, harms, ordered, planned, threshold_sweep
 from .search import MEASURES, walk
+from .subject import factorised
 from .whitening import MOST, order_by_data
 
 IMAGES = ("mnist", "digits", "cifar10", "cifar10_alternating", "imagenette64")
@@ -80,7 +81,7 @@ def sources(subject):
     network = subject.network()
     lod = bool(low_rank_layers(network))
     if not lod:
-        network = factorize(network)
+        network = factorised(network)
     other = order_by_data(copy.deepcopy(network), batch(subject)[0][:MOST])
     names = ("LoD", "LoD, data-aware") if lod else ("SVD", "SVD, data-aware")
     return dict(zip(names, (network, other), strict=True))

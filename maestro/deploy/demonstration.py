@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from ..lowrank import low_rank_layers, merge, ranks, truncate
+from ..lowrank import (
+    low_rank_layers,
+    merge,
+    ranks,
+    recalibrate,
+    truncate,
+)
 from ..lowrank.counting import costs, footprint
 from . import stored
 from .budget import dense_footprint, dense_twin
@@ -18,12 +24,15 @@ from .files import load, save
 from .fitting import fit_budget
 from .running import batch_statistics, judge_of
 from .search import greedy
+from .subject import factorised
 
 NOTHING = (
     "no network is stored yet: train the runs above, then "
     "`python -m maestro.deploy.stored` puts them into data/models"
 )
 ENOUGH = 0.9  # of a thousand images, right after a cut to a third
+PICTURES = {"lenet": "mnist", "compact": "cifar10"}
+LOST = 5  # points of accuracy after a cut to half of the MACs
 
 
 @dataclass
@@ -105,6 +114,28 @@ def reversible():
     )
 
 
+def cut_without_data():
+    """The stored dense network for CIFAR-10, cut to half of its MACs by its columns."""
+    found = _network("compact", "dense")
+    if found is None:
+        return Shown([NOTHING])
+    net, example, task = found
+    whole, before = footprint(net, example).macs, _accuracy(net, task)
+    net = factorised(net)
+    fit_budget(net, example, macs="0.5x").commit()
+    recalibrate(net, [task.first(len(task))])
+    small = merge(net)
+    share, after = footprint(small, example).macs / whole, _accuracy(small, task)
+    return Shown(
+        [],
+        {
+            "half of the MACs are left": 0.45 < share <= 0.5,
+            f"at most {LOST} points lost on {len(task)} other images": before - after
+            <= LOST,
+        },
+    )
+
+
 def round_trip():
     """The network cut, merged, saved, and loaded into a network of the plain kind."""
     found = _network()
@@ -137,12 +168,13 @@ def _exports(net, x):
     return torch.allclose(program(x), net(x), atol=1e-4)
 
 
-def _network():
-    """(the stored network of LoD without a lasso, example, images); None if none is."""
+def _network(model="lenet", method="maestro"):
+    """(the stored network, without a lasso, example, images); None if none is."""
     for run, config in stored.networks().items():
-        if config.options.get("lambda_gl") == 0 and config.model == "lenet":
+        whole = not config.options.get("lambda_gl")
+        if (config.model, config.method, whole) == (model, method, True):
             net, example, _ = stored.read(run)
-            return net, example, stored.some_mnist()
+            return net, example, stored.some_images(PICTURES[model])
     return None
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from .. import datasets
-from ..lowrank import factorize, low_rank_layers, merge, recalibrate
+from ..lowrank import low_rank_layers, merge, recalibrate
 from ..system import require_writable
 from .cuts import BATCH, IMAGES
 from .export import export
 from .files import save
 from .fitting import fit_budget
 from .stored import read
+from .subject import factorised
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")
 
@@ -46,7 +47,7 @@ def deploy(source, out, by="loss per parameter", **limits):
     task = _data(config)
     lines = [f"{config.model} of run {config.id}, {config.method}"]
     if limits:
-        net = net if low_rank_layers(net) else factorize(net)
+        net = net if low_rank_layers(net) else factorised(net)
         lines += _cut(net, example, task, by, limits)
     merge(net)
     if out.suffix == ".safetensors":

@@ -6,14 +6,16 @@ configuration, the number of classes and the shape of an example.
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from .. import datasets, models
-from ..campaign.experiments import lenet_mnist, lenet_mnist_cuts
+from ..campaign.experiments import compact_cifar10, lenet_mnist, lenet_mnist_cuts
 from ..config import RunConfig
 from ..datasets import ImageTask
+from ..datasets.images import CIFAR10_PIXELS, MNIST_PIXELS
 from ..paths import MODELS
 from ..results import records
 from ..system import write_whole
@@ -22,16 +24,28 @@ from .files import load, manifest, save
 from .subject import Subject
 
 
+class Images(NamedTuple):
+    """What is stored of a data set: images of each split, mean and deviation."""
+
+    count: int
+    pixels: tuple
+
+
+IMAGES = {"mnist": Images(512, MNIST_PIXELS), "cifar10": Images(256, CIFAR10_PIXELS)}
+
+
 def main():
-    """Put the networks of the LeNet chapter that have weights into data/models."""
+    """Put the networks that chapters cut, as far as they have weights, and images."""
     configs = [
         *lenet_mnist_cuts((3,)),
         *lenet_mnist((64e-5,), (3,), thresholds=(1e-5,)),
+        *(c for c in compact_cifar10(seeds=(0,)) if c.method == "dense"),
     ]
     for config in configs:
         if weights_path(config).is_file():
             print(f"written: {store(config)}")
-    print(f"written: {store_images(datasets.load('mnist'))}")
+    for name in IMAGES:
+        print(f"written: {store_images(name, datasets.load(name))}")
 
 
 def store(config, device="cpu", folder=None):
@@ -53,24 +67,36 @@ def store(config, device="cpu", folder=None):
     return path
 
 
-def store_images(task, count=512, folder=None):
-    """Put ``count`` training and test images each into data/models; the path."""
+def store_images(name, task, folder=None):
+    """Put a few training and test images of ``task`` into data/models; the path."""
     arrays = {}
-    for split in ("train", "test"):
-        images, labels = getattr(task, split)
-        arrays[f"{split}_images"] = images[:count].cpu().numpy()
-        arrays[f"{split}_labels"] = labels[:count].cpu().numpy()
+    for split, frame in (("train", task.crop), ("test", 0)):
+        images, labels = (
+            part[: IMAGES[name].count].cpu() for part in getattr(task, split)
+        )
+        height, width = images.shape[1:3]
+        inner = images[:, frame : height - frame, frame : width - frame]
+        arrays[f"{split}_images"] = inner.numpy()
+        arrays[f"{split}_labels"] = labels.numpy()
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
-    path = Path(folder or MODELS) / "mnist.npz"
+    path = Path(folder or MODELS) / f"{name}.npz"
     write_whole(path, content.getvalue())
     return path
 
 
+def some_images(name, folder=None):
+    """A few images of a data set, for whoever has not fetched it: an `ImageTask`.
+
+    name: "mnist" or "cifar10"; the training images are not augmented.
+    """
+    with np.load(Path(folder or MODELS) / f"{name}.npz") as file:
+        return ImageTask(dict(file), *IMAGES[name].pixels)
+
+
 def some_mnist(folder=None):
-    """A few images of MNIST, for whoever has not fetched it: an `ImageTask`."""
-    with np.load(Path(folder or MODELS) / "mnist.npz") as file:
-        return ImageTask(dict(file), 0.1307, 0.3081)
+    """`some_images` of MNIST."""
+    return some_images("mnist", folder)
 
 
 def networks(folder=None):

@@ -4,10 +4,27 @@ import copy
 from functools import cached_property
 
 import torch
+from torch import nn
 
+from ..lowrank import factorize
 from ..results import records
 from ..training.checkpoints import weights_path
 from ..training.loop import Training
+
+
+def factorised(net):
+    """`factorize`, in place; layers whose weights were not trained stay as they are.
+
+    The energy of such a column (a whitening filter's, say) does not tell what the
+    column is worth.
+    """
+    fixed = [
+        name
+        for name, module in net.named_modules()
+        if isinstance(getattr(module, "weight", None), nn.Parameter)
+        and not module.weight.requires_grad
+    ]
+    return factorize(net, skip=fixed)
 
 
 class Subject:
