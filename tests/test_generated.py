@@ -58,8 +58,8 @@ def test_two_runs_never_read_alike():
 def test_what_sets_a_run_apart_can_be_read():
     config = experiments.resnet50("laptop", partial=True)[-1]
     assert generated.what(config) == (
-        "resnet50 on imagenette64, scale laptop, width 16, maestro, λ = 0.0008, "
-        "ε = 1e-05, skip conv1 layer1 layer2 layer3 fc, seed 0"
+        "resnet50 on imagenette64, scale laptop, width 16, maestro, λ = 8e-4, "
+        "ε = 1e-5, skip conv1 layer1 layer2 layer3 fc, seed 0"
     )
     assert generated.recipe(config) == (
         "14 epochs, batch 32, lr 0.05, weight_decay 0.0001, milestones 8 12"

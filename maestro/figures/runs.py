@@ -39,7 +39,7 @@ def rank_progression(panels):
 
 
 def layer_ranks(series, max_ranks):
-    """The rank of each layer after training, a line for each lambda_gl (Figs. 4b, 9).
+    """The rank of each layer after training, a colour for each lambda_gl (Figs. 4b, 9).
 
     Args:
         series: [(lambda_gl, {layer: rank})].
@@ -51,8 +51,9 @@ def layer_ranks(series, max_ranks):
             return missing(fig, ax, NOT_RUN)
         ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
         for lambda_gl, ranks in series:
-            line = {"color": variant_color(lambda_gl), "ms": 5, "lw": 1.2}
-            ax.plot(names, [ranks[n] for n in names], "o-", **line)
+            # layers are no scale, so that no line joins them
+            color = variant_color(lambda_gl)
+            ax.plot(names, [ranks[n] for n in names], "o", color=color, ms=5.5)
         highest = max(max_ranks.values())
         ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, 1.3 * highest))
         ax.set_yticks([t for t in RANKS if t <= highest])
@@ -62,7 +63,7 @@ def layer_ranks(series, max_ranks):
             ax.tick_params(axis="x", rotation=90)
         bar = {"marker": "_", "ls": "", "ms": 14, "mew": 1.5}
         full = mpl.lines.Line2D([], [], color=INK, label="full", **bar)
-        keys = _keys([lambda_gl for lambda_gl, _ in series], marker="o")
+        keys = _keys([lambda_gl for lambda_gl, _ in series], marker="o", ls="")
         fig.legend(handles=[full, *keys], loc="outside right center")
     return fig
 

@@ -4,6 +4,7 @@ import math
 
 from ..figures import convergence, error_against, layer_ranks, rank_progression
 from ..results import claims, ranks, records, tables, variants
+from .shown import Shown
 
 
 class Chapter:
@@ -39,14 +40,15 @@ class Chapter:
             )
 
     def footprints(self):
-        """{scale: `footprint_table`} of the scales with records, and of the paper's."""
-        return {
-            scale: tables.footprint_table(
-                self.runs[scale], self.papers[scale], tables.lambdas_of(configs)
-            )
-            for scale, configs in self.configs.items()
-            if self.runs[scale] or scale == "paper"
-        }
+        """{scale: its tables of quality and of costs}, with records or the paper's."""
+        shown = {}
+        for scale, configs in self.configs.items():
+            if self.runs[scale] or scale == "paper":
+                of = self.runs[scale], self.papers[scale], tables.lambdas_of(configs)
+                shown[scale] = Shown(
+                    tables.quality_table(*of), tables.training_table(*of)
+                )
+        return shown
 
     def costs(self):
         """{scale: `cost_table`} of the scales with records."""

@@ -6,6 +6,7 @@ import warnings
 
 from ..config import Recipe
 from ..results import measured, records, stress
+from ..results.cells import power, variant_name
 from . import parameters
 
 RUNS_HEAD = """# What ran, when, on what
@@ -17,7 +18,7 @@ commit means that the package had changes that were not committed. Runs shared t
 machine with other work, so that the time a run took does not say how fast the code is.
 
 """
-NAMES = {"lambda_gl": "λ =", "eps_ps": "ε =", "batch_size": "batch"}
+NAMES = {"eps_ps": "ε =", "batch_size": "batch"}
 PLAIN = {"sampler": "pair", "skip": []}  # options that go without saying
 ALWAYS = ("epochs", "batch_size", "lr")  # of a recipe, whether at the default or not
 
@@ -117,7 +118,14 @@ def _order(record):
 
 def _named(values):
     """{"width": 8, "skip": ["a", "b"]} as ["width 8", "skip a b"]."""
-    return [f"{NAMES.get(name, name)} {_text(value)}" for name, value in values.items()]
+    return [_one(name, value) for name, value in values.items()]
+
+
+def _one(name, value):
+    if name == "lambda_gl":  # as the tables print a weight: 8e-4
+        return variant_name(value)
+    text = power(value) if name == "eps_ps" else _text(value)
+    return f"{NAMES.get(name, name)} {text}"
 
 
 def _text(value):

@@ -52,6 +52,8 @@ MORE = {
 OURS = {"maestro", "masked", "proximal", "tangent", "pretrained", "budgeted"}
 OURS |= {"unshrunken", "full_pass"}
 SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
+# the columns of `accounting_table` that say what a network is, and how it was made
+DEPLOYED = ["accuracy (%)", "numbers to deploy", "bits to deploy / 32", "MACs", "runs"]
 COSTS = ["held", "epochs", "training"]
 
 
@@ -123,6 +125,19 @@ def accounting_table(records):
             "runs": row.n,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def accounting_tables(records):
+    """`accounting_table` in two narrow ones: what each network is; what it cost."""
+    table = accounting_table(records)
+    if table.empty:
+        return [table]
+    others = table.drop(columns=DEPLOYED)
+    plain = others["of them binary"] == "–"
+    return [
+        table[DEPLOYED],
+        others.drop(columns="of them binary") if plain.all() else others,
+    ]
 
 
 def missing_systems(configs, records):

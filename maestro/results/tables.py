@@ -16,6 +16,7 @@ from .published import printed_row
 from .ranks import rank_history
 from .records import config_of
 from .variants import pick, refuse_mixed, summary, where_it_differs
+from .verdicts import counted
 
 # {metric: its column in the records, its column in the paper's tables}
 METRICS = {
@@ -47,6 +48,47 @@ def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
             theirs = _paper_cells(printed_row(paper, lambda_gl), metrics)
         rows[variant_name(lambda_gl)] = _beside(here, theirs, [*metrics, *COSTS])
     return _framed(rows)
+
+
+def quality_table(records, paper, lambdas, metrics=("accuracy (%)",)):
+    """The quality and size of every variant: `footprint_table` without its costs.
+
+    Beside the paper's accuracies and perplexities stand the differences, and whether
+    each is within twice the deviation of a difference of two runs.
+    """
+    table = footprint_table(records, paper, lambdas, metrics)
+    columns = [("runs", "here")]
+    for name in metrics:
+        columns += [(name, "here")]
+        if paper is not None:
+            apart = _differences(records, paper, lambdas, METRICS[name])
+            table[name, "difference"] = apart
+            columns += [(name, "paper"), (name, "difference")]
+    columns += [column for column in table if column[0] == "parameters"]
+    return table[columns]
+
+
+def training_table(records, paper, lambdas):
+    """What every variant costs, deployed and in training: the other columns."""
+    table = footprint_table(records, paper, lambdas)
+    return table.drop(columns=["runs", "accuracy (%)", "parameters"], level=0)
+
+
+def _differences(records, paper, lambdas, columns):
+    """A column of `quality_table`: '+0.08, within'; columns: of the records, paper."""
+    ours, cells = summary(records), []
+    for lambda_gl in [math.nan, *lambdas]:
+        here, theirs = pick(ours, lambda_gl), printed_row(paper, lambda_gl)
+        if here is None or theirs is None:
+            cells.append(NOT_RUN if here is None else "–")
+            continue
+        apart = getattr(here, columns[0]) - theirs[columns[1]]
+        spread = math.hypot(
+            getattr(here, f"{columns[0]}_std"), theirs[f"{columns[1]}_std"]
+        )
+        word = "within" if abs(apart) <= 2 * spread else "outside"
+        cells.append(f"{apart:+.2f}, {'one run' if math.isnan(spread) else word}")
+    return cells
 
 
 def baselines_table(records, paper, metric):
@@ -229,7 +271,8 @@ def _devices(records, table):
     """The devices of each variant of a `summary`, in words."""
     devices = {}
     for record in records.values():
-        on = f"{record['ran_on']['device']}, {record['ran_on']['threads']} thread(s)"
+        ran_on = record["ran_on"]
+        on = f"{ran_on['device']}, {counted(ran_on['threads'], 'thread')}"
         devices.setdefault(variant(config_of(record)), set()).add(on)
     return [", ".join(sorted(devices[variant(config)])) for config in table.config]
 
