@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from test_dashboard import TITLES, one
 
 from maestro.paths import ROOT
@@ -57,3 +58,12 @@ def test_a_dressed_notebook_begins_with_its_number_and_card(tmp_path):
     cards.dress(path, "a card\n", "1. A title")
     [cell] = json.loads(path.read_text())["cells"]
     assert cell["source"] == "# 1. A title\n\na card\n\nIt begins."
+    cards.dress(path, "", "1. A title", "an ending")
+    assert json.loads(path.read_text())["cells"][-1]["source"] == "an ending"
+
+
+def test_a_chapter_ends_with_its_environment_and_its_runs():
+    text = cards.ending("22_ablation")
+    assert f"torch {torch.__version__.split('+')[0]}" in text and "commit `" in text
+    assert "of 20 runs have a record" in text and "{dropdown}" in text
+    assert "has no runs of its own" in cards.ending("05_theorem")

@@ -26,7 +26,9 @@ def test_a_scale_without_records_has_no_columns_of_ours(chapter, capsys):
     assert laptop.startswith("laptop: 4 of 4 runs have a record; width 8, 8 epochs")
     tables = chapter.footprints()
     assert list(tables) == ["paper", "laptop"]
-    assert {where for _, where in tables["laptop"]} == {"here"}
+    for table in tables["laptop"].tables:
+        assert {where for _, where in table} == {"here"}
+    assert "<details><summary>not run yet" in tables["paper"]._repr_html_()
     assert list(chapter.costs()) == ["laptop"]
 
 

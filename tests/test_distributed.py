@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import House
 
+from conftest import House
 from maestro import methods
 from maestro.campaign import workers
 from maestro.config import Recipe, RunConfig

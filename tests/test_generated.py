@@ -24,7 +24,7 @@ def test_every_record_is_in_the_page_of_runs(digits_config):
         "3 epochs, batch 128, lr 0.05 | 2026-01-01 | CPU, torch – | `–` | 6 s |"
     )
     assert ours == (
-        f"| `{runs[0]['id']}` | lenet on digits, scale paper, maestro, λ = 0.003, "
+        f"| `{runs[0]['id']}` | lenet on digits, scale paper, maestro, λ = 3e-3, "
         "ε = 0.1, seed 0 | 3 epochs, batch 128, lr 0.05 | 2026-01-01 | CPU, "
         "AMD EPYC, AVX512, 2 threads, float32, torch 2.13.0 | `abc+` | 6 s |"
     )

@@ -44,3 +44,8 @@ def test_no_table_is_a_sentence():
 def test_several_tables_stand_below_each_other():
     text = Shown(BESIDE, BESIDE.iloc[:1])._repr_html_()
     assert text.count("<table") == 3
+
+
+def test_many_rows_without_a_run_are_counted():
+    table = pd.DataFrame({"size": [NOT_RUN] * 6}, index=list("abcdef"))
+    assert repr(Shown(table)) == "not run yet: 6 rows, a to f"

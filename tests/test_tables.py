@@ -237,3 +237,33 @@ def test_a_row_of_several_precisions_names_them():
     assert list(table.precision) == ["float32", "bfloat16 and float32", NOT_RUN]
     table = tables.footprint_table(several, None, [2.56])
     assert list(table["precision", "here"]) == [NOT_RUN, "bfloat16 and float32"]
+
+
+def test_quality_and_costs_are_two_tables_with_every_column():
+    paper = paper_table(11)
+    both = tables.footprint_table(THREE, paper, [8e-5])
+    quality = tables.quality_table(THREE, paper, [8e-5])
+    costs = tables.training_table(THREE, paper, [8e-5])
+    apart = ("accuracy (%)", "difference")
+    assert set(quality) | set(costs) == set(both) | {apart}
+    assert set(quality) & set(costs) == set()
+    assert len(quality.columns) <= 6 and len(costs.columns) <= 4
+
+
+def test_a_difference_is_within_twice_the_deviation_of_two_runs():
+    paper = paper_table(11)
+    mean, spread = 98.91, 0.09  # of the paper at 8e-5
+    for lift, word in ((0.05, "within"), (3.0, "outside")):
+        runs = by_id(
+            *(
+                made_up(8e-5, seed, mean + lift + d)
+                for seed, d in enumerate((-0.1, 0, 0.1))
+            )
+        )
+        cell = tables.quality_table(runs, paper, [8e-5]).iloc[-1]
+        said = cell["accuracy (%)", "difference"]
+        assert said == f"{lift:+.2f}, {word}", spread
+    one = tables.quality_table(by_id(made_up(8e-5)), paper, [8e-5]).iloc[-1]
+    assert one["accuracy (%)", "difference"].endswith(", one run")
+    none = tables.quality_table({}, paper, [8e-5]).iloc[-1]
+    assert none["accuracy (%)", "difference"] == NOT_RUN

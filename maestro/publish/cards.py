@@ -1,16 +1,22 @@
-"""The page of claims, and the cards and numbers of the chapters, from the register."""
+"""The page of claims, and the cards, numbers and endings of the chapters."""
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
+from ..campaign import catalog
 from ..paths import ROOT
+from ..results import records
 from ..results.cells import NOT_RUN
 from ..results.verdicts import SIGNS, counted, together
 from ..system import write_whole
-from . import dashboard, register
+from ..training.machine import commit
+from . import dashboard, parameters, register
 from .dashboard import BASES, ORDER, basis, marked, plain, that_ran
 from .evidence import Evidence
 
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 MARK = "<!-- from here on made by `python -m maestro claims` -->"
 
 
@@ -135,14 +141,36 @@ def _title(path):
     return f"{int(path.stem[:2])}. {first}"
 
 
-def dress(path, text, title):
-    """Give a notebook of the site its numbered title, with ``text`` below it."""
+def ending(chapter):
+    """What a chapter ends with: where the page was made, and from which runs."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    said = (
+        "## Where this page comes from\n\n"
+        f"Python {platform.python_version()}, {packages}, commit `{commit() or '–'}`."
+    )
+    if chapter not in catalog.NOTEBOOKS:
+        return f"{said} This chapter has no runs of its own.\n"
+    configs = catalog.for_notebook(chapter, **parameters.defaults(chapter))
+    used = records.find(configs)
+    ids = ", ".join(f"`{key}`" for key in used) or NOT_RUN
+    return (
+        f"{said} {len(used)} of {counted(len(configs), 'run')} have a record "
+        "([what ran, when, on what](../book/runs.md)).\n\n"
+        f":::{{dropdown}} The runs of this chapter\n{ids}\n:::\n"
+    )
+
+
+def dress(path, text, title, ending=""):
+    """Give a notebook of the site its numbered title, a text below it and an ending."""
     content = json.loads(path.read_text("utf-8"))
     lines = "".join(content["cells"][0]["source"]).splitlines()
     body = "\n".join(lines[1:]).strip("\n")
     content["cells"][0]["source"] = "\n\n".join(
         part for part in (f"# {title}", text.strip(), body) if part
     )
+    if ending:
+        cell = {"cell_type": "markdown", "id": "ending", "metadata": {}}
+        content["cells"].append(cell | {"source": ending})
     path.write_text(json.dumps(content), "utf-8")
 
 
@@ -171,8 +199,11 @@ def publish(source, evidence=None):
         page.write_text(claims_page(sections, named, page), "utf-8")
         dashboard.pictures(made)
     for chapter, title in named.items():
-        text = card(chapter, sections) if sections else ""
-        dress(folder / f"{chapter}.ipynb", text, title)
+        path = folder / f"{chapter}.ipynb"
+        if sections:
+            dress(path, card(chapter, sections), title, ending(chapter))
+        else:
+            dress(path, "", title)
 
 
 def refresh():

@@ -45,9 +45,7 @@ class Chapter:
         for scale, configs in self.configs.items():
             if self.runs[scale] or scale == "paper":
                 of = self.runs[scale], self.papers[scale], tables.lambdas_of(configs)
-                shown[scale] = Shown(
-                    tables.quality_table(*of), tables.training_table(*of)
-                )
+                shown[scale] = Shown(*tables.narrow_tables(*of))
         return shown
 
     def costs(self):

@@ -46,10 +46,14 @@ def _divided(table):
 
 
 def _names(rows):
-    return ", ".join(
+    """The rows by name; the first and the last of many."""
+    names = [
         " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
         for name in rows.index
-    )
+    ]
+    if len(names) > 4:
+        return f"{len(names)} rows, {names[0]} to {names[-1]}"
+    return ", ".join(names)
 
 
 def _plain(ran, left):

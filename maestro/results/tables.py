@@ -50,6 +50,16 @@ def footprint_table(records, paper, lambdas, metrics=("accuracy (%)",)):
     return _framed(rows)
 
 
+def narrow_tables(records, paper, lambdas, metrics=("accuracy (%)",)):
+    """[quality and size, costs] of every variant; one table where nothing has run."""
+    if not records:
+        return [footprint_table(records, paper, lambdas, metrics)]
+    return [
+        quality_table(records, paper, lambdas, metrics),
+        training_table(records, paper, lambdas),
+    ]
+
+
 def quality_table(records, paper, lambdas, metrics=("accuracy (%)",)):
     """The quality and size of every variant: `footprint_table` without its costs.
 
