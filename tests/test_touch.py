@@ -189,7 +189,7 @@ LOGITS = """([name, ranks, count]) => {
     touch.normalised(pixels.subarray(784 * k, 784 * (k + 1)), digits.mean, digits.std));
   const trial = new touch.Trial(net, images, Array.from(digits.labels, Number));
   return { logits: images.slice(0, count).map((x) => Array.from(net.logits(x))),
-           params: net.params, macs: net.macs, ...trial.work(1e9) };
+           params: net.params(), macs: net.macs, ...trial.work(1e9) };
 }"""
 
 
@@ -365,6 +365,21 @@ def test_a_point_names_its_run(browser, folder, frontier):
         # the paper has no times
         page.get_by_label("training time").check()
         assert points.count() == len([p for p in left if p["seconds"]])
+
+
+TICKS = """() => [...document.querySelectorAll('#touch-frontier .touch-tick')]
+  .map((tick) => [tick.getAttribute('text-anchor'), tick.textContent])"""
+
+
+def test_every_network_has_axes_that_can_be_read(browser, folder, frontier):
+    with opened(browser, folder) as page:
+        for place in range(len(frontier["groups"])):
+            page.get_by_label("Network", exact=True).select_option(str(place))
+            ticks = page.evaluate(TICKS)
+            heights = [text for anchor, text in ticks if anchor == "end"]
+            assert 3 <= len(set(heights)) == len(heights) <= 10, heights
+            # two titles are in the middle too
+            assert 2 + 2 <= sum(anchor == "middle" for anchor, _ in ticks) <= 2 + 10
 
 
 def test_the_stairs_join_what_nothing_beats(browser, folder, frontier):

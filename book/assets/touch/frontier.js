@@ -9,7 +9,7 @@
 
   /** The outline of a mark, about (0, 0), by the names of matplotlib. */
   function outline(mark) {
-    const star = (corners, turn, inner = 1) => `M${Array.from({ length: corners * (inner < 1 ? 2 : 1) }, (_, k, all) => {
+    const star = (corners, turn, inner = 1) => `M${Array.from({ length: corners * (inner < 1 ? 2 : 1) }, (_, k) => {
       const parts = corners * (inner < 1 ? 2 : 1), radius = RADIUS * (k % 2 ? inner : 1) * 1.12;
       const angle = 2 * Math.PI * (k / parts + turn);
       return `${(radius * Math.sin(angle)).toFixed(2)} ${(-radius * Math.cos(angle)).toFixed(2)}`;
@@ -28,13 +28,19 @@
     return (shapes[mark] || shapes.o)();
   }
 
-  /** 1, 2, 5, 10, ... between two numbers; powers of ten if these are many. */
+  /** 1, 2, 5, 10, ... between two numbers: the powers of ten if these are many, and
+   * even steps if they are few. */
   function ticks(low, high) {
     const all = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
       for (const digit of [1, 2, 5]) all.push(digit * 10 ** power);
     const inside = all.filter((x) => x >= low && x <= high);
-    return inside.length > 7 ? inside.filter((x) => Math.abs(Math.log10(x) % 1) < 1e-9) : inside;
+    if (inside.length > 7) return inside.filter((x) => Math.abs(Math.log10(x) % 1) < 1e-9);
+    if (inside.length > 2) return inside;
+    const about = (high - low) / 8, power = 10 ** Math.floor(Math.log10(about));
+    const step = power * [1, 2, 5, 10].find((digit) => digit * power >= about);
+    const first = Math.ceil(low / step), count = Math.floor(high / step) - first + 1;
+    return Array.from({ length: count }, (_, k) => (first + k) * step);
   }
 
   function short(x) {

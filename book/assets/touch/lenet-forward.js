@@ -26,9 +26,9 @@
       this.W = this.dense ? this.product() : null;
     }
 
-    /** Numbers that are stored, without the bias. */
-    get weights() {
-      return Math.min(this.m * this.n, this.rank * (this.m + this.n));
+    /** Numbers that are stored at rank r, without the bias. */
+    weights(r = this.rank) {
+      return Math.min(this.m * this.n, r * (this.m + this.n));
     }
 
     /** The size ||u_k|| ||v_k|| of each column. */
@@ -135,12 +135,13 @@
       return this.layers.map((layer) => layer.rank);
     }
 
-    get params() {
-      return this.layers.reduce((sum, layer) => sum + layer.weights, this.fixed);
+    /** The parameters at these ranks. */
+    params(ranks = this.ranks) {
+      return this.layers.reduce((sum, layer, i) => sum + layer.weights(ranks[i]), this.fixed);
     }
 
     get macs() {
-      return this.layers.reduce((sum, layer) => sum + layer.weights * layer.positions, 0);
+      return this.layers.reduce((sum, layer) => sum + layer.weights() * layer.positions, 0);
     }
 
     /** The logits of one normalised image (784 numbers). */

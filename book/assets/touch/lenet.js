@@ -272,10 +272,11 @@
     }
 
     settle() {
-      const { path, dense } = this.data, { ranks, params, macs } = this.net;
-      const at = path.findIndex((point) => `${point}` === `${ranks}`);
-      if (at >= 0) this.size.input.value = path.length - 1 - at;
-      this.size.value.textContent = at < 0 ? "set by hand" : share(params / dense.params);
+      const { path, dense } = this.data, { ranks, macs } = this.net, params = this.net.params();
+      const away = path.map((point) => (`${point}` === `${ranks}` ? -1 : Math.abs(this.net.params(point) - params)));
+      const at = away.indexOf(Math.min(...away)); // the place on the path, or the nearest in size
+      this.size.input.value = path.length - 1 - at;
+      this.size.value.textContent = away[at] < 0 ? share(params / dense.params) : "by hand";
       this.size.input.setAttribute("aria-valuetext", `${count(params)} parameters`);
       this.figures = {
         parameters: `${count(params)} (${share(params / dense.params)})`,
