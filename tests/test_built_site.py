@@ -276,3 +276,54 @@ def test_a_sound_page_gives_no_cause(browser, tmp_path):
         said = look(browser, address, "sound.html", tmp_path)
     assert said.pop("contrast")
     assert not any(said.values()), said
+
+
+FITS = r"""() => {
+  const wrong = [];
+  for (const table of document.querySelectorAll("article table")) {
+    let box = table.parentElement;
+    while (box && !/auto|scroll/.test(getComputedStyle(box).overflowX))
+      box = box.parentElement;
+    const right = table.getBoundingClientRect().right;
+    if (right > innerWidth && (!box || box === document.documentElement))
+      wrong.push(table.innerText.slice(0, 60));
+  }
+  return wrong;
+}"""
+
+
+@pytest.mark.parametrize("name", [p for p in PAGES if "notebooks/1" in p])
+def test_a_wide_table_scrolls_in_its_own_box(browser, home, name):
+    with opened(browser, home + name, home) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert not page.evaluate(FITS)
+
+
+@pytest.mark.parametrize("width, height", [(1280, 900), (390, 844)])
+def test_the_first_screen_has_the_verdicts(browser, home, width, height):
+    with opened(browser, f"{home}book/intro.html", home) as (page, _):
+        page.set_viewport_size({"width": width, "height": height})
+        counts = page.locator("ul.verdict-counts li")
+        bottoms = counts.evaluate_all(
+            "(items) => items.map((e) => e.getBoundingClientRect().bottom)"
+        )
+        picture = page.locator("article img").first.bounding_box()
+        assert len(bottoms) == 5 and max(bottoms) < height
+        assert picture["y"] < height, "a picture begins on the first screen"
+        assert page.locator("li.tile").count() > 30
+
+
+def test_the_first_column_stays_while_a_table_scrolls(browser, home):
+    with opened(browser, f"{home}notebooks/10_lenet_mnist.html", home) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        moved = page.evaluate("""() => {
+          const table = document.querySelector("table.dataframe");
+          let box = table.parentElement;
+          while (!/auto|scroll/.test(getComputedStyle(box).overflowX))
+            box = box.parentElement;
+          const name = table.querySelector("tbody th");
+          const before = name.getBoundingClientRect().left;
+          box.scrollLeft = 200;
+          return [box.scrollLeft, name.getBoundingClientRect().left - before];
+        }""")
+    assert moved[0] == 200 and abs(moved[1]) < 30

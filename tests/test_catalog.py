@@ -1,7 +1,10 @@
 """The list of all runs: what is wanted first."""
 
+import pytest
+
 from maestro.campaign import baselines, catalog
 from maestro.campaign.workers import describe
+from maestro.publish import parameters
 
 
 def test_the_first_rows_of_every_table_come_before_the_rest():
@@ -69,3 +72,9 @@ def test_every_system_has_rows_on_every_network():
         assert methods == everywhere | others | {"dense", "maestro"}
         for method in everywhere - {"cuttlefish"}:  # which chooses its size
             assert len({c.id for c in configs if c.method == method}) >= 2
+
+
+@pytest.mark.parametrize("name", sorted(catalog.NOTEBOOKS))
+def test_every_notebook_that_trains_names_its_runs(name):
+    runs = catalog.for_notebook(name, **parameters.defaults(name))
+    assert runs and len({config.id for config in runs}) == len(runs)

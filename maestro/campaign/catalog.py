@@ -135,7 +135,9 @@ NOTEBOOKS = {
         config for name in networks for config in beside_maestro(name, seeds)
     ],
     "17_sampling": sampling_cifar10,
-    "21_compact_cifar10": every_compact_run,
+    "21_compact_cifar10": lambda scale, seeds: [
+        config for config in every_compact_run(seeds) if config.scale == scale
+    ],
     "18_train_once_deploy_everywhere": lenet_mnist_cuts,
     "22_ablation": lambda seeds: [
         *ablation("lenet", "paper", seeds),
