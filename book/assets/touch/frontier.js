@@ -234,7 +234,7 @@
         return;
       }
       const numbers = [`${point.accuracy} %`, `${count(point.params)} parameters`,
-        point.macs && `${count(point.macs)} MACs`, point.seconds && `${count(Math.round(point.seconds))} s of training`];
+        point.macs && `${count(point.macs)} MACs`, point.seconds && `${count(Math.round(point.seconds))} s of training and tests`];
       const source = point.run
         ? ["Seed ", `${point.seed}`, ", record ", make("code", {}, point.run), `, ${point.date}, `]
         : [`The paper, Table ${point.table}, `];
