@@ -1,5 +1,6 @@
 """Points of cuts by source and search, and the verdict on a cut without loss."""
 
+import pandas as pd
 import pytest
 from test_tables import by_id, made_up
 
@@ -34,7 +35,14 @@ def test_points_are_compared_with_the_same_network_uncut():
     assert line.accuracy.iloc[0] == pytest.approx(98.8) and line.n.iloc[0] == 3
     assert line["std"].iloc[0] == pytest.approx(0.1)
     table = sizes.table(rows, "params", [1 / 3])
-    assert table.iloc[0, 0] == "98.80 ± 0.10 (n = 3)"
+    assert list(table.iloc[0]) == ["98.80 ± 0.10", 3]
+
+
+def test_points_that_came_later_stand_with_their_source():
+    lod = sizes.frame(cut(0.0, "LoD", (-0.1, -0.2)))
+    rows = pd.concat([lod, lod.assign(source="SVD"), lod.assign(search="energy")])
+    table = sizes.table(rows, "params", [1 / 3])
+    assert list(table.index) == [("LoD", "loss"), ("LoD", "energy"), ("SVD", "loss")]
 
 
 @pytest.mark.parametrize(

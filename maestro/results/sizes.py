@@ -1,5 +1,6 @@
 """Networks cut by every search: the points of the study "cuts", and a verdict."""
 
+import itertools
 from math import nan
 
 import pandas as pd
@@ -69,14 +70,14 @@ def table(rows, unit, shares):
     """
     if not len(rows):
         return NOT_RUN
-    cells = {}
-    for (source, search), some in rows[rows.unit == unit].groupby(
-        ["source", "search"], sort=False
-    ):
-        cells[source, search] = {
-            f"{share:.2f}×": _cell(some[(some.share - share).abs() < 1e-6])
-            for share in shares
-        }
+    rows, cells = rows[rows.unit == unit], {}
+    groups = dict(list(rows.groupby(["source", "search"])))
+    for key in itertools.product(rows.source.unique(), rows.search.unique()):
+        if key in groups:
+            some = groups[key]
+            cells[key] = {
+                f"{share:.2f}×": _cell(some[_at(some, share, unit)]) for share in shares
+            } | {"runs": some.seed.nunique()}
     return pd.DataFrame.from_dict(cells, orient="index")
 
 
@@ -183,4 +184,4 @@ def _cell(some):
     if not len(some):
         return "–"
     accuracy = some.test_accuracy
-    return plus_minus(accuracy.mean(), accuracy.std(), ".2f") + f" (n = {len(some)})"
+    return plus_minus(accuracy.mean(), accuracy.std(), ".2f")
