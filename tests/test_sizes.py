@@ -61,11 +61,20 @@ def test_without_loss_is_judged_by_the_papers_margin(points, word):
     assert lod.claim.startswith("3 times smaller without loss, columns by LoD")
 
 
+def test_the_search_without_data_is_judged_alone():
+    rows = sizes.frame(cut(0.0, "SVD", (-0.1, -0.12, -0.11), search="share of energy"))
+    verdict = sizes.without_data(rows)
+    assert verdict.word == HOLDS and verdict.n == 3
+    other = sizes.frame(cut(0.0, "LoD", (-0.1, -0.12), search="share of energy"))
+    assert sizes.without_data(other).word == NOT_RUN
+
+
 def test_without_points_nothing_is_judged():
     rows = sizes.frame({})
     assert sizes.table(rows, "params", []) == NOT_RUN
     assert sizes.curve(rows, "LoD", "loss").empty
-    assert all(one.word == NOT_RUN for one in sizes.without_loss(rows))
+    judged = [*sizes.without_loss(rows), sizes.without_data(rows)]
+    assert all(one.word == NOT_RUN for one in judged)
     assert sizes.sizes_table(sizes.asked_for({})) == NOT_RUN
 
 

@@ -130,6 +130,24 @@ def without_loss(rows, share=1 / 3, unit="params"):
     return [_verdict(rows, name, share, unit) for name in ("LoD", "SVD")]
 
 
+def without_data(rows, share=1 / 3, unit="params", search="share of energy"):
+    """Is the dense network of ``share`` of the size without loss, by its SVD alone?
+
+    The search needs neither data nor training.
+
+    rows: of `frame`. Returns a Verdict at the paper's margin.
+    """
+    claim = f"{1 / share:g} times smaller without loss, SVD, {search}, no data"
+    some = rows[rows.source == "SVD"] if len(rows) else rows
+    some = some[(some.search == search) & _at(some, share, unit)] if len(some) else some
+    if not len(some):
+        return Verdict(claim)
+    lost, say = gap(some.points), ACCURACY.say
+    sentence = f"{say(lost.mean)}{bounds(lost, say)}, margin {say(-POINTS)}"
+    word, scale = lost.above(-POINTS), some.scale.iloc[0]
+    return Verdict(claim, word, lost.mean, nan, len(some), POINTS, scale, sentence, say)
+
+
 def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per parameter"):
     """Are LoD's own columns better than an SVD's, cut to ``share`` by one search?
 
