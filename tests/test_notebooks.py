@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from maestro.paths import ROOT
-from maestro.publish import notebooks, parameters
+from maestro.publish import downloads, notebooks, parameters
 from maestro.training.distributed import ALONE
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -18,8 +18,11 @@ COMPARED = "nbval-check-output"
 
 
 def cells(path, kind=None):
+    """The chapter's cells, without the one that installs."""
     content = json.loads(path.read_text("utf-8"))
-    return [c for c in content["cells"] if kind in (None, c["cell_type"])]
+    kinds = (kind,) if kind else ("code", "markdown")
+    chapter = [c for c in content["cells"] if not downloads.is_setup(c)]
+    return [c for c in chapter if c["cell_type"] in kinds]
 
 
 def tags(cell):
@@ -42,6 +45,12 @@ def test_executed_in_order_without_errors(notebook):
         for output in cell["outputs"]:
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr", source(cell)
+
+
+def test_the_first_code_cell_installs_what_is_missing(notebook):
+    """The one of today's settings; `make notebooks` brings it up to date."""
+    stored = json.loads(notebook.read_text("utf-8"))["cells"]
+    assert stored == downloads.with_setup(stored, downloads.source())
 
 
 def test_what_is_printed_or_tabulated_is_compared(notebook):

@@ -5,6 +5,7 @@ written, reports an error in one line, and gives an output its name only when th
 is complete.
 """
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from ..deploy.studies import train_and_study
 from ..paths import ROOT
 from ..system import require_writable, write_whole, writing
 from ..training.distributed import is_main, joined
-from . import parameters
+from . import downloads, parameters
 
 BUILD = ROOT / "_build"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -132,16 +133,31 @@ def refresh(path):
         part.with_suffix(".log").unlink(missing_ok=True)
     metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     content["metadata"] = metadata
-    for number, cell in enumerate(content["cells"], 1):
+    content["cells"] = normalised(content["cells"])
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
+    write_whole(path, text + "\n")
+
+
+def normalised(cells):
+    """Executed cells as they are stored, with the cell that installs behind the title.
+
+    The cells are numbered without that one, whose text depends on the settings.
+    """
+    kept = [cell for cell in cells if not downloads.is_setup(cell)]
+    counts = itertools.count(1)
+    for number, cell in enumerate(kept, 1):
         cell["id"] = f"cell-{number:02d}"
         if cell["cell_type"] == "code":
             cell["outputs"] = merged(cell["outputs"])
+            cell["execution_count"] = next(counts)
+            for output in cell["outputs"]:
+                if "execution_count" in output:
+                    output["execution_count"] = cell["execution_count"]
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
         if cell["metadata"].get("tags") == []:
             del cell["metadata"]["tags"]  # papermill adds an empty list
-    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
-    write_whole(path, text + "\n")
+    return downloads.with_setup(kept, downloads.source())
 
 
 def merged(outputs):

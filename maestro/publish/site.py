@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ..config import integer
 from ..paths import ROOT
+from ..results import speed
 from ..system import require_writable, threads
-from . import cards, generated, notebooks, touch
+from . import cards, downloads, generated, notebooks, start, touch
 
 PAGES = ("_config.yml", "_toc.yml", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -38,21 +39,13 @@ def build(jobs=2, root=ROOT):
     integer("jobs", jobs, low=1)
     work = Path(root) / "_build"
     source, site = work / "source", work / "html"
+    where = downloads.source(root)
     _refuse_forgotten(Path(root))
     require_writable(work)
     _restore(site)
     _copy_sources(Path(root), source)
     seconds = _run_notebooks(Path(root) / "notebooks", source / "notebooks", jobs)
-    pages = source / "book" / "generated"
-    pages.mkdir()
-    (pages / "parameters.md").write_text(generated.parameter_tables(), "utf-8")
-    (pages / "seconds.md").write_text(generated.seconds_table(seconds), "utf-8")
-    (pages / "stress.md").write_text(generated.stress_tables(), "utf-8")
-    (source / "book" / "runs.md").write_text(generated.runs_page(), "utf-8")
-    (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
-    if (source / "book" / "touch.md").is_file():
-        touch.write(source / "book" / "assets" / "touch")
-    cards.publish(source)
+    _write_pages(Path(root), source, seconds, where)
     _swap(_make_site(source, work), site)
     index = (site / "index.html").resolve()
     print(
@@ -61,7 +54,28 @@ def build(jobs=2, root=ROOT):
     return index
 
 
-# ---------------------------------------------------------------- notebooks
+# ---------------------------------------------------------------- sources
+
+
+def _write_pages(root, source, seconds, where):
+    """Everything in ``source`` that is made from records, and the files to download."""
+    pages = source / "book" / "generated"
+    pages.mkdir()
+    (pages / "parameters.md").write_text(generated.parameter_tables(), "utf-8")
+    (pages / "seconds.md").write_text(generated.seconds_table(seconds), "utf-8")
+    (pages / "stress.md").write_text(generated.stress_tables(), "utf-8")
+    (pages / "install.md").write_text(start.install_lines(where), "utf-8")
+    measured = speed.load("cpu")
+    (pages / "gains.md").write_text(start.gains_table(measured), "utf-8")
+    (pages / "losses.md").write_text(start.losses(measured), "utf-8")
+    (source / "book" / "runs.md").write_text(generated.runs_page(), "utf-8")
+    (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
+    if (source / "book" / "touch.md").is_file():
+        touch.write(source / "book" / "assets" / "touch")
+    cards.publish(source)
+    for path in sorted((root / "notebooks").glob("[!.]*.ipynb")):
+        page = source / "notebooks" / path.name
+        downloads.add(path, source / "downloads", where, page)
 
 
 def _refuse_forgotten(root):

@@ -1,0 +1,60 @@
+"""What the page Start says of this repository's address and of measured gains."""
+
+from ..results import speed
+from .generated import markdown_table
+
+SHOWN = ("resnet18", "vgg19", "transformer")
+COLUMNS = {
+    "parameters": "params",
+    "MACs": "macs",
+    "time, batch 1": "inference_1",
+    "time, batch 64": "inference_64",
+    "training step": "step",
+    "memory, training": "memory",
+}
+SLOW = "lenet"
+
+
+def install_lines(where):
+    """How to install from the repository, as Markdown; nothing if it has no address."""
+    if not where.url:
+        return ""
+    return (
+        "Without a copy of the repository, pip takes a tag of it:\n\n"
+        f'```bash\npip install "maestro-book @ git+{where.pinned}"\n```\n'
+    )
+
+
+def gains_table(measurement):
+    """Merged networks of some shares of the ranks against dense ones, as Markdown.
+
+    measurement: of `speed.load`.
+    """
+    lines = speed.rows(measurement).query("kind == 'lod' and share in (0.5, 0.25)")
+    cells = [
+        [
+            f"{speed.NAMES[line['model']]}, {speed.SHARES[line['share']]} of the ranks",
+            *(f"{line[column]:.2f}" for column in COLUMNS.values()),
+        ]
+        for line in lines.drop_duplicates(["model", "share"]).to_dict("records")
+        if line["model"] in SHOWN
+    ]
+    table = markdown_table(("network", *COLUMNS), cells)
+    return f"{table}\nMeasured on: {speed.ran_on(measurement)}.\n"
+
+
+def losses(measurement):
+    """The network that low rank makes slower, in a sentence.
+
+    Raises ValueError if the measurement no longer says so.
+    """
+    low = speed.rows(measurement).query("model == @SLOW and kind == 'lod'")
+    ratios = low.query("share < 1")[["inference_1", "inference_64"]]
+    if not ratios.min(axis=None) > 1:
+        raise ValueError("data/bench/cpu.json: LeNet is not slower at every rank")
+    return (
+        "Small networks become slower. On a CPU, a merged LeNet takes up to "
+        f"{ratios.max(axis=None):.1f} times as long as the dense LeNet, and is slower "
+        "at every measured rank below the full one: a second small layer costs more "
+        "than the multiplications that it saves.\n"
+    )
