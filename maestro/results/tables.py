@@ -67,7 +67,7 @@ def quality_table(records, paper, lambdas, metrics=("accuracy (%)",)):
     each is within twice the deviation of a difference of two runs.
     """
     table = footprint_table(records, paper, lambdas, metrics)
-    columns = [("runs", "here")]
+    columns = []
     for name in metrics:
         columns += [(name, "here")]
         if paper is not None:
@@ -75,7 +75,7 @@ def quality_table(records, paper, lambdas, metrics=("accuracy (%)",)):
             table[name, "difference"] = apart
             columns += [(name, "paper"), (name, "difference")]
     columns += [column for column in table if column[0] == "parameters"]
-    return table[columns]
+    return table[[*columns, ("runs", "here")]]
 
 
 def training_table(records, paper, lambdas):
