@@ -161,7 +161,7 @@ FUNCTIONS = {
     "experiments.lenet_mnist(thresholds=())": "thresholds=(): it takes at least one",
     "experiments.resnet18_cifar10('tiny')": "scale='tiny': resnet18 has paper, ",
     "records.read('nosuch.json')": "nosuch.json: there is no such record",
-    "published.paper_table(99)": "number=99: it is one of [3, 4, ",
+    "published.paper_table(99)": "number=99: it is one of [2, 3, 4, ",
     "published.paper_table(4, 'nosuch')": "section='nosuch'; it is one of {",
     "parameters.check('05_theorem', {'lr': nan})": "lr=nan: it takes a number >= 0",
     "site.build(jobs='2')": "jobs='2': it takes an integer >= 1",
