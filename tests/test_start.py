@@ -99,9 +99,11 @@ def test_the_readme_says_too_what_becomes_slower():
     assert start.losses(speed.load("cpu")).strip() in said
 
 
-def test_a_measurement_that_says_otherwise_stops_the_page():
+def test_the_page_says_what_a_measurement_says():
     measured = json.loads(json.dumps(speed.load("cpu")))
     for row in measured["models"]["lenet"]["rows"]:
         row["inference 1"]["ratio"] = 0.9
-    with pytest.raises(ValueError, match="LeNet is not slower at every rank"):
-        start.losses(measured)
+    assert "takes between 0.9 and" in start.losses(measured)
+    assert "make bench" in start.losses(None) and "make bench" in start.gains_table(
+        None
+    )

@@ -15,10 +15,10 @@ from .experiments import (
     compact_cifar10,
     compact_cifar10_narrow,
     compact_cifar10_tangent,
+    cut_afterwards,
     lenet_mnist,
     lenet_mnist_batch_128,
     lenet_mnist_budgeted,
-    lenet_mnist_cuts,
     lenet_mnist_masked,
     lenet_mnist_pretrained,
     lenet_mnist_proximal,
@@ -53,12 +53,14 @@ EXPERIMENTS = {
     "table 11, masked, batch 128": lambda: lenet_mnist_masked(batch_size=128),
     "table 11, proximal": lenet_mnist_proximal,
     "table 12, laptop, proximal": resnet18_cifar10_proximal,
-    "figure 11": lenet_mnist_cuts,
+    "figure 11, lenet": cut_afterwards,
     "table 11, sizes asked for": lenet_mnist_budgeted,
     "table 11, pretrained": lenet_mnist_pretrained,
     "sampling, compact": sampling_cifar10,
     "systems, lenet": lenet_baselines,
     "pufferfish, resnet18, laptop": lambda: pufferfish("resnet18", "laptop", (0,)),
+    "figure 11, resnet18, laptop": lambda: cut_afterwards("resnet18"),
+    "figure 11, vgg19, laptop": lambda: cut_afterwards("vgg19"),
 }
 # the other systems beside Maestro, each experiment seed by seed, in order of priority
 SYSTEMS = {
@@ -138,7 +140,7 @@ NOTEBOOKS = {
     "21_compact_cifar10": lambda scale, seeds: [
         config for config in every_compact_run(seeds) if config.scale == scale
     ],
-    "18_train_once_deploy_everywhere": lenet_mnist_cuts,
+    "18_train_once_deploy_everywhere": lambda seeds: cut_afterwards(seeds=seeds),
     "22_ablation": lambda seeds: [
         *ablation("lenet", "paper", seeds),
         *ablation("resnet18", "laptop", seeds[:1]),

@@ -21,6 +21,9 @@ from .scales import (
     VGG19,
 )
 
+# the networks that are trained without a lasso and cut afterwards, with their seeds
+CUT_SEEDS = {"lenet": (3, 4, 5), "resnet18": (2,), "vgg19": (2,)}
+
 
 def lenet_mnist(lambdas=(), seeds=(0, 1, 2), epochs=0, thresholds=(1e-7, 1e-5)):
     """Table 11 and the LeNet panels of Figs. 8-13, at each threshold eps_ps.
@@ -79,12 +82,22 @@ def lenet_mnist_proximal(lambdas=(), seeds=(0, 1, 2)):
     return _grid("lenet", scales, "paper", lambdas, seeds, 0, ("proximal",))
 
 
-def lenet_mnist_cuts(seeds=(3, 4, 5)):
-    """Fig. 11 for LeNet: a dense network and one by LoD without a lasso, to be cut.
+def cut_afterwards(network="lenet", seeds=()):
+    """Figs. 5a and 11: a dense network and one by LoD without a lasso, to be cut.
 
-    Their seeds are not those of Table 11, whose weights were not kept.
+    Their seeds are not those of Tables 11 to 13, whose weights were not kept.
+
+    Args:
+        network: one of CUT_SEEDS. LeNet has the paper's scale, the others the laptop's.
+        seeds: those of CUT_SEEDS if empty.
     """
-    return lenet_mnist((0.0,), seeds)
+    if network not in CUT_SEEDS:
+        raise ValueError(f"network={network!r}: it is one of {', '.join(CUT_SEEDS)}")
+    seeds = seeds or CUT_SEEDS[network]
+    if network == "lenet":
+        return lenet_mnist((0.0,), seeds)
+    grids = {"resnet18": resnet18_cifar10, "vgg19": vgg19_cifar10}
+    return grids[network]("laptop", (0.0,), seeds)
 
 
 def lenet_mnist_pretrained(lambdas=(32e-5, 64e-5, 128e-5, 256e-5), seeds=(0, 1, 2)):

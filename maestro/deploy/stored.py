@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .. import datasets, models
-from ..campaign.experiments import compact_cifar10, lenet_mnist, lenet_mnist_cuts
+from ..campaign.experiments import compact_cifar10, cut_afterwards, lenet_mnist
 from ..config import RunConfig
 from ..datasets import ImageTask
 from ..datasets.images import CIFAR10_PIXELS, MNIST_PIXELS
@@ -37,7 +37,7 @@ IMAGES = {"mnist": Images(512, MNIST_PIXELS), "cifar10": Images(256, CIFAR10_PIX
 def main():
     """Put the networks that chapters cut, as far as they have weights, and images."""
     configs = [
-        *lenet_mnist_cuts((3,)),
+        *cut_afterwards(seeds=(3,)),
         *lenet_mnist((64e-5,), (3,), thresholds=(1e-5,)),
         *(c for c in compact_cifar10(seeds=(0,)) if c.method == "dense"),
     ]

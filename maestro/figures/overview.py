@@ -36,23 +36,24 @@ def printed_and_ours(theirs, ours):
 def counted_and_timed(steps):
     """What a training step costs at a tenth of the ranks: counted, and by the clock.
 
-    steps: {network: (MACs, time)}, relative to the dense network's.
+    steps: {network: (work, time)}, relative to the dense network's. Work is the MACs of
+    a training step's forward pass.
     """
     with sheet(1, figsize=SIZE) as (fig, ax):
         if not steps:
             return missing(fig, ax, NOT_RUN)
         places = np.arange(len(steps))[::-1]
-        macs, times = np.array(list(steps.values())).T
-        ax.barh(places + 0.18, macs, 0.32, color=METHODS["maestro"], label="counted")
+        work, times = np.array(list(steps.values())).T
+        ax.barh(places + 0.18, work, 0.32, color=METHODS["maestro"], label="counted")
         ax.barh(places - 0.18, times, 0.32, color=METHODS["masked"], label="timed")
-        for place, *values in zip(places, macs, times, strict=True):
+        for place, *values in zip(places, work, times, strict=True):
             for offset, value in zip((0.18, -0.18), values, strict=True):
                 ax.text(value + 0.02, place + offset, f"{value:.2f}×", va="center")
         ax.axvline(1, color=METHODS["dense"], lw=1, ls="--")
         ax.text(1.02, places[0] + 0.5, "dense", va="bottom")
         ax.set(xlabel="a training step, dense = 1", ylim=(-0.6, places[0] + 0.85))
         ax.set_yticks(places, list(steps))
-        ax.set_xlim(0, 1.2 * max(1, times.max(), macs.max()))
+        ax.set_xlim(0, 1.2 * max(1, times.max(), work.max()))
         ax.grid(visible=False, axis="y")
         fig.legend(loc="outside lower center", ncols=2)
     return fig

@@ -10,7 +10,6 @@ from ..campaign.baselines import BUT_LAST_STAGE, PUFFERFISH_SKIPS, SPECTRAL_SKIP
 from ..lowrank.counting import footprint
 from ..methods import Pufferfish, Spectral
 from ..models import MODELS
-from ..paths import PAPER
 from ..results.confidence import FAILS, HOLDS
 from ..results.published import paper_table
 from ..results.verdicts import Verdict
@@ -59,7 +58,7 @@ def table_2():
 
     A size comes out if it is within one unit of the last printed digit.
     """
-    rows = pd.read_csv(PAPER / "table2.csv", dtype=str).set_index("model")
+    rows = _of_table_2()
     return {model: _printed(model, rows.loc[model]) for model in rows.index}
 
 
@@ -112,9 +111,7 @@ def table_6():
 
 def table_7():
     """The `Verdict` on ResNet-50 as Table 7 prints it: has it the size of Table 2?"""
-    row = (
-        pd.read_csv(PAPER / "table2.csv", dtype=str).set_index("model").loc["resnet50"]
-    )
+    row = _of_table_2().loc["resnet50"]
     with torch.device("meta"):
         net = MODELS["resnet50"](classes=20)
         net.conv1.padding = (1, 1)
@@ -126,6 +123,10 @@ def table_7():
     return Verdict(
         "Table 7 fits Table 2", word, ours, theirs, 1, 0.0, "shapes", sentence, say
     )
+
+
+def _of_table_2():
+    return paper_table(2, dtype=str).set_index("model")
 
 
 def _last_digit(text):

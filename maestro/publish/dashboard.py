@@ -12,7 +12,7 @@ from collections import Counter
 from .. import figures
 from ..campaign import experiments
 from ..results import records, speed, variants
-from ..results.cells import NOT_RUN
+from ..results.cells import NETWORKS, NOT_RUN
 from ..results.confidence import FAILS, HOLDS, UNDECIDED
 from ..results.published import paper_table, params_meant
 from ..results.verdicts import IN_PART, SIGNS, counted
@@ -39,7 +39,7 @@ BASES = {
 
 
 def answer(sections):
-    """The short answer, as MyST: how many claims came out how, and two numbers."""
+    """The short answer, as MyST: how many claims came out how."""
     claims = register.every(sections)
     words = Counter(one.word for one in claims)
     items = "".join(
@@ -189,7 +189,7 @@ def _steps():
         return {}
     rows = speed.rows(bench).query("kind == 'lod'")
     least = rows.loc[rows.groupby("model", sort=False).share.idxmin()]
-    return {speed.NAMES[row.model]: (row.macs, row.step) for row in least.itertuples()}
+    return {NETWORKS[row.model]: (row.work, row.step) for row in least.itertuples()}
 
 
 def plain(sentence):

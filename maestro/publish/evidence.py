@@ -14,7 +14,7 @@ from ..results import (
     speed,
     variants,
 )
-from ..results.cells import power
+from ..results.cells import NETWORKS, power
 from ..results.confidence import FAILS, HOLDS
 from ..results.published import DENSE_SECTION, paper_table, params_meant
 from ..results.verdicts import ACCURACY, PERPLEXITY, Measure, Verdict
@@ -24,13 +24,15 @@ SCALES = ("paper", "paper, code", "short", "laptop")
 STRICT, CODE = 1e-7, 1e-5  # thresholds: the paper's, and that of the authors' code
 LENET, RESNET18, VGG19 = "10_lenet_mnist", "11_resnet18_cifar10", "12_vgg19_cifar10"
 TRANSFORMER, RESNET50 = "13_transformer_multi30k", "14_resnet50_imagenet"
-# the dense network's batches of `make bench`, by the name of the network there
-TIMED = {
-    "LeNet": ("lenet", LENET),
-    "ResNet-18": ("resnet18", RESNET18),
-    "VGG-19": ("vgg19", VGG19),
-    "Transformer": ("transformer", TRANSFORMER),
+CHAPTERS = {
+    "lenet": LENET,
+    "resnet18": RESNET18,
+    "vgg19": VGG19,
+    "transformer": TRANSFORMER,
+    "resnet50": RESNET50,
+    "compact": "21_compact_cifar10",
 }
+TIMED = ("lenet", "resnet18", "vgg19", "transformer")  # of these, by `make bench`
 
 
 class Part(NamedTuple):
@@ -175,29 +177,20 @@ class Evidence:
     @cached_property
     def frontiers(self):
         """{network: its `Setting` of all systems}."""
-        chapter, found = "16_baselines", {}
-        names = {
-            "lenet": "LeNet",
-            "compact": "compact network",
-            "resnet18": "ResNet-18",
+        grids = {"resnet18": experiments.resnet18_cifar10}
+        grids["vgg19"] = experiments.vgg19_cifar10
+        wanted = {
+            name: (name, baselines.beside_maestro(name))
+            for name in ("lenet", "compact", "resnet18")
         }
-        for name, subject in names.items():
-            configs = baselines.beside_maestro(name)
-            runs = self.find(configs)
-            scale = configs[0].scale
-            found[name] = Setting(chapter, subject, scale, runs, None, ACCURACY)
-        for name, subject in (("resnet18", "ResNet-18"), ("vgg19", "VGG-19")):
-            configs = baselines.table_16(name, "paper")
-            configs += self._maestro_at_paper(name)
-            runs = self.find(configs)
-            found[f"{name}, paper"] = Setting(
-                chapter, subject, "paper", runs, None, ACCURACY
-            )
+        for name, grid in grids.items():
+            configs = baselines.table_16(name, "paper") + grid("paper")
+            wanted[f"{name}, paper"] = name, configs
+        found = {}
+        for key, (name, configs) in wanted.items():
+            place = "16_baselines", NETWORKS[name], configs[0].scale
+            found[key] = Setting(*place, self.find(configs), None, ACCURACY)
         return found
-
-    def _maestro_at_paper(self, name):
-        of = experiments.resnet18_cifar10 if name == "resnet18" else None
-        return (of or experiments.vgg19_cifar10)("paper")
 
 
 def _comparable(table, scale):

@@ -9,9 +9,11 @@ from ..results import (
     sizes,
     systems,
 )
+from ..results.cells import NETWORKS
 from ..results.verdicts import ACCURACY, PERPLEXITY, Verdict
 from . import counts, finding, parameters
 from .evidence import (
+    CHAPTERS,
     CODE,
     LENET,
     RESNET18,
@@ -98,8 +100,8 @@ def table(*chapters):
 def timed(evidence):
     """Training costs less, by the clock."""
     return [
-        Part(chapter, subject, claims.cheaper_timed(evidence.bench, name))
-        for subject, (name, chapter) in TIMED.items()
+        Part(CHAPTERS[name], NETWORKS[name], claims.cheaper_timed(evidence.bench, name))
+        for name in TIMED
     ]
 
 
@@ -173,7 +175,7 @@ def sampled(evidence):
 def cut_to_a_third(evidence):
     """LeNet cut by three, with the ranks of other runs and by every search."""
     grid, chapter = evidence.lenet.get(CODE, {}), CUTS
-    rows = sizes.frame(evidence.find(experiments.lenet_mnist_cuts()))
+    rows = sizes.frame(evidence.find(experiments.cut_afterwards()))
     learned, _ = sizes.without_loss(rows)
     parts = [claims.cut_without_loss(grid, 3), learned]
     return [Part(chapter, "LeNet", one._replace(scale="paper")) for one in parts]
@@ -200,14 +202,13 @@ def vgg_cut_by_ten(evidence):
 
 def learned_against_svd(evidence):
     """The columns of LoD beside an SVD of the dense network, by the same search."""
-    rows = sizes.frame(evidence.find(experiments.lenet_mnist_cuts()))
-    chapter = CUTS
-    verdict = sizes.learned_beats_svd(rows)._replace(scale="paper")
-    missing = [
-        Part(chapter, name, Verdict(verdict.claim, scale="paper"))
-        for name in ("ResNet-18", "VGG-19")
-    ]
-    return [Part(chapter, "LeNet", verdict), *missing]
+    parts = []
+    for name in experiments.CUT_SEEDS:
+        configs = experiments.cut_afterwards(name)
+        verdict = sizes.learned_beats_svd(sizes.frame(evidence.find(configs)))
+        scaled = verdict._replace(scale=configs[0].scale)
+        parts.append(Part(CUTS, NETWORKS[name], scaled))
+    return parts
 
 
 def algorithm_2(evidence):
@@ -224,15 +225,9 @@ def algorithm_2(evidence):
 
 def counts_of_table_2(evidence):
     """The sizes of the paper's networks, counted on shapes alone."""
-    chapters = {
-        "lenet": (LENET, "LeNet"),
-        "resnet18": (RESNET18, "ResNet-18"),
-        "vgg19": (VGG19, "VGG-19"),
-        "resnet50": (RESNET50, "ResNet-50"),
-        "transformer": (TRANSFORMER, "Transformer"),
-    }
     return [
-        Part(*chapters[model], verdict) for model, verdict in counts.table_2().items()
+        Part(CHAPTERS[model], NETWORKS[model], verdict)
+        for model, verdict in counts.table_2().items()
     ]
 
 

@@ -1,6 +1,7 @@
 """What the page Start says of this repository's address and of measured gains."""
 
 from ..results import speed
+from ..results.cells import NETWORKS, NOT_MEASURED
 from .generated import markdown_table
 
 SHOWN = ("resnet18", "vgg19", "transformer")
@@ -12,7 +13,8 @@ COLUMNS = {
     "training step": "step",
     "memory, training": "memory",
 }
-SLOW = "lenet"
+SMALL = "lenet"
+UNMEASURED = f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}: `make bench` does it.\n"
 
 
 def install_lines(where):
@@ -28,12 +30,14 @@ def install_lines(where):
 def gains_table(measurement):
     """Merged networks of some shares of the ranks against dense ones, as Markdown.
 
-    measurement: of `speed.load`.
+    measurement: of `speed.load`, or None.
     """
+    if measurement is None:
+        return UNMEASURED
     lines = speed.rows(measurement).query("kind == 'lod' and share in (0.5, 0.25)")
     cells = [
         [
-            f"{speed.NAMES[line['model']]}, {speed.SHARES[line['share']]} of the ranks",
+            f"{NETWORKS[line['model']]}, {speed.SHARES[line['share']]} of the ranks",
             *(f"{line[column]:.2f}" for column in COLUMNS.values()),
         ]
         for line in lines.drop_duplicates(["model", "share"]).to_dict("records")
@@ -44,17 +48,25 @@ def gains_table(measurement):
 
 
 def losses(measurement):
-    """The network that low rank makes slower, in a sentence.
+    """What low rank does to the time of a small network, in two sentences.
 
-    Raises ValueError if the measurement no longer says so.
+    measurement: of `speed.load`, or None.
     """
-    low = speed.rows(measurement).query("model == @SLOW and kind == 'lod'")
+    if measurement is None:
+        return UNMEASURED
+    low = speed.rows(measurement).query("model == @SMALL and kind == 'lod'")
     ratios = low.query("share < 1")[["inference_1", "inference_64"]]
-    if not ratios.min(axis=None) > 1:
-        raise ValueError("data/bench/cpu.json: LeNet is not slower at every rank")
+    least, most = ratios.min(axis=None), ratios.max(axis=None)
+    if least > 1:
+        return (
+            "Small networks become slower. On a CPU, a merged LeNet takes up to "
+            f"{most:.1f} times as long as the dense LeNet, and is slower at every "
+            "measured rank below the full one: a second small layer costs more than "
+            "the multiplications that it saves.\n"
+        )
     return (
-        "Small networks become slower. On a CPU, a merged LeNet takes up to "
-        f"{ratios.max(axis=None):.1f} times as long as the dense LeNet, and is slower "
-        "at every measured rank below the full one: a second small layer costs more "
-        "than the multiplications that it saves.\n"
+        "Small networks gain little. On a CPU, a merged LeNet takes between "
+        f"{least:.1f} and {most:.1f} times as long as the dense LeNet at the measured "
+        "ranks below the full one: a second small layer costs about as much as the "
+        "multiplications that it saves.\n"
     )

@@ -26,6 +26,7 @@ from ..lowrank.counting import costs
 from ..results import records, systems
 from ..results.frontiers import frontiers
 from . import parameters
+from .evidence import CHAPTERS
 
 SEARCHED = 256  # training images that the search for the ranks looks at
 SHOWN = {  # chapters of their own runs
@@ -35,21 +36,13 @@ SHOWN = {  # chapters of their own runs
     ),
     "17_sampling": (experiments.sampling_cifar10,),
     "18_train_once_deploy_everywhere": (
-        experiments.lenet_mnist_cuts,
+        experiments.cut_afterwards,
         experiments.lenet_mnist_budgeted,
     ),
     "23_pretrained_start": (experiments.lenet_mnist_pretrained,),
 }
 ABLATED = ("unshrunken", "full_pass")
 OURS = ("dense", "maestro", "masked", "tangent")
-CHAPTERS = {  # of the other runs of these methods
-    "lenet": "10_lenet_mnist",
-    "compact": "21_compact_cifar10",
-    "resnet18": "11_resnet18_cifar10",
-    "vgg19": "12_vgg19_cifar10",
-    "transformer": "13_transformer_multi30k",
-    "resnet50": "14_resnet50_imagenet",
-}
 TARGET = {"m": 9, "n": 6, "r": 6, "singular_values": [9.0, 6.0, 3.0]}  # of Fig. 2a
 LR = 0.5  # as in the chapter on the SVD
 PROBLEMS = 4  # seeds of it

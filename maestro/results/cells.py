@@ -1,9 +1,17 @@
-"""The text of a table's cells: names of variants, counts, deviations."""
+"""The text of a table's cells: names of networks and variants, counts, deviations."""
 
 import math
 
 NOT_RUN = "not run yet"
 NOT_MEASURED = "not measured yet"
+NETWORKS = {
+    "lenet": "LeNet",
+    "compact": "compact network",
+    "resnet18": "ResNet-18",
+    "vgg19": "VGG-19",
+    "transformer": "Transformer",
+    "resnet50": "ResNet-50",
+}
 
 
 def variant_name(lambda_gl):

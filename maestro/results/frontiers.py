@@ -6,19 +6,11 @@ The paper's points are those of its tables on the same network (data/paper).
 import math
 
 from ..config import variant
-from .cells import variant_name
+from .cells import NETWORKS, variant_name
 from .published import paper_table, params_meant
 from .records import config_of, epoch_seconds
 from .systems import NAMES, accounts
 
-MODELS = {
-    "lenet": "LeNet",
-    "compact": "Compact network",
-    "resnet18": "ResNet-18",
-    "vgg19": "VGG-19",
-    "transformer": "Transformer",
-    "resnet50": "ResNet-50",
-}
 TASKS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
@@ -55,7 +47,7 @@ def frontiers(records):
         key = config.model, config.task, config.scale
         if record["status"] == "finished":
             groups.setdefault(key, {})[run] = record
-    order = sorted(groups, key=lambda key: (list(MODELS).index(key[0]), key))
+    order = sorted(groups, key=lambda key: (list(NETWORKS).index(key[0]), key))
     return [
         {
             "model": key[0],
@@ -69,7 +61,8 @@ def frontiers(records):
 def name_of(model, task, scale):
     """'LeNet on MNIST', 'ResNet-18 on CIFAR-10, scale laptop'."""
     scale = scale.removeprefix(f"{model}, ")
-    name = f"{MODELS[model]} on {TASKS.get(task, task)}"
+    network = NETWORKS[model]
+    name = f"{network[0].upper()}{network[1:]} on {TASKS.get(task, task)}"
     return name if scale == "paper" else f"{name}, scale {scale}"
 
 

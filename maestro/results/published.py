@@ -9,13 +9,14 @@ from ..paths import PAPER
 DENSE_SECTION = "No decomposition"  # of Tables 4 and 15
 
 
-def paper_table(number, section=None):
+def paper_table(number, section=None, dtype=None):
     """A table of the paper as printed (data/paper).
 
     Args:
         number: the number of the table.
         section: a heading of Table 4 or 15. Only the rows of this section and of the
             dense network are kept; None keeps all rows.
+        dtype: str for cells that keep the digits that are printed; else numbers.
 
     Returns:
         A DataFrame; empty cells are nan.
@@ -28,7 +29,7 @@ def paper_table(number, section=None):
         known = sorted(int(p.stem[5:]) for p in PAPER.glob("table*.csv"))
         raise ValueError(f"number={number!r}: it is one of {known}")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=dtype)
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}): take it from the repository anew"

@@ -11,7 +11,8 @@ from .records import config_of
 from .variants import refuse_mixed
 from .verdicts import ACCURACY, POINTS, Verdict, bounds
 
-KEYS = ["source", "search", "unit", "share"]
+COLUMNS = ["source", "search", "unit", "share", "test_accuracy", "params", "macs"]
+COLUMNS += ["run", "seed", "scale", "uncut"]
 
 
 def frame(records):
@@ -22,7 +23,7 @@ def frame(records):
 
     Returns:
         A DataFrame with the columns source, search, unit, share, test_accuracy, params,
-        macs, seed, uncut (the run's own accuracy), run; empty without points.
+        macs, run, seed, scale, uncut (the run's own accuracy), points (above it).
 
     Raises:
         ValueError: the runs of one source are of several variants.
@@ -39,13 +40,12 @@ def frame(records):
             }
             for record in records.values()
             for point in record["studies"].get("cuts", {}).values()
-        ]
+        ],
+        columns=COLUMNS,
     )
-    if len(rows):
-        for source, some in rows.groupby("source"):
-            refuse_mixed(some.run, source)
-        rows["points"] = rows.test_accuracy - rows.uncut
-    return rows
+    for source, some in rows.groupby("source"):
+        refuse_mixed(some.run, source)
+    return rows.assign(points=rows.test_accuracy - rows.uncut)
 
 
 def curve(rows, source, search, unit="macs"):
@@ -53,8 +53,6 @@ def curve(rows, source, search, unit="macs"):
 
     rows: of `frame`. Returns an empty DataFrame without points.
     """
-    if not len(rows):
-        return pd.DataFrame(columns=["accuracy", "std", "macs", "params", "n"])
     some = rows[(rows.source == source) & (rows.search == search) & (rows.unit == unit)]
     groups = some.groupby("share")
     mean = groups[["test_accuracy", "macs", "params"]].mean()
@@ -76,7 +74,7 @@ def table(rows, unit, shares):
         if key in groups:
             some = groups[key]
             cells[key] = {
-                f"{share:.2f}×": _cell(some[_at(some, share, unit)]) for share in shares
+                f"{share:.2f}×": _cell(_at(some, share, unit)) for share in shares
             } | {"runs": some.seed.nunique()}
     return pd.DataFrame.from_dict(cells, orient="index")
 
@@ -138,9 +136,8 @@ def without_data(rows, share=1 / 3, unit="params", search="share of energy"):
     rows: of `frame`. Returns a Verdict at the paper's margin.
     """
     claim = f"{1 / share:g} times smaller without loss, SVD, {search}, no data"
-    some = rows[rows.source == "SVD"] if len(rows) else rows
-    some = some[(some.search == search) & _at(some, share, unit)] if len(some) else some
-    if not len(some):
+    some = _at(rows[rows.source == "SVD"], share, unit, search)
+    if some.empty:
         return Verdict(claim)
     lost, say = gap(some.points), ACCURACY.say
     sentence = f"{say(lost.mean)}{bounds(lost, say)}, margin {say(-POINTS)}"
@@ -154,31 +151,27 @@ def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per paramet
     rows: of `frame`. The dense network's columns are those of its SVD.
     """
     claim = f"LoD's columns beat an SVD's, {1 / share:g} times smaller"
-    merits = []
-    for source in ("LoD", "SVD"):
-        mine = (
-            rows[_at(rows, share, unit) & (rows.source == source)] if len(rows) else ()
-        )
-        mine = mine[mine.search == search] if len(mine) else mine
-        if not len(mine):
-            return Verdict(claim)
-        merits.append(mine.test_accuracy)
+    some = _at(rows, share, unit, search)
+    merits = [some.test_accuracy[some.source == name] for name in ("LoD", "SVD")]
+    if not all(map(len, merits)):
+        return Verdict(claim)
     difference, say = gap(*merits), ACCURACY.say
     sentence = f"{say(difference.mean)} by LoD{bounds(difference, say)}"
     word, n, scale = difference.above(0), min(map(len, merits)), rows.scale.iloc[0]
     return Verdict(claim, word, difference.mean, nan, n, 0.0, scale, sentence, say)
 
 
-def _at(rows, share, unit):
-    return (rows.unit == unit) & ((rows.share - share).abs() < 1e-6)
+def _at(rows, share, unit, search=None):
+    """The points of one budget, by one search or by all."""
+    same = (rows.unit == unit) & ((rows.share - share).abs() < 1e-6)
+    return rows[same if search is None else same & (rows.search == search)]
 
 
 def _verdict(rows, name, share, unit):
     claim = f"{1 / share:g} times smaller without loss, columns by {name}, any search"
-    if not len(rows):
-        return Verdict(claim)
-    mine = rows[rows.source.str.startswith(name) & _at(rows, share, unit)]
-    if not len(mine):
+    some = _at(rows, share, unit)
+    mine = some[[source.startswith(name) for source in some.source]]
+    if mine.empty:
         return Verdict(claim)
     groups = dict(list(mine.groupby(["source", "search"])))
     level = 1 - (1 - LEVEL) / len(groups)

@@ -11,16 +11,9 @@ from math import isnan, nan, sqrt
 
 import pandas as pd
 
-from .cells import NOT_MEASURED
+from .cells import NETWORKS, NOT_MEASURED
 from .measured import load as load  # of "cpu" and "cuda", and of "same"
 
-NAMES = {
-    "resnet18": "ResNet-18",
-    "vgg19": "VGG-19",
-    "transformer": "Transformer",
-    "lenet": "LeNet",
-    "compact": "compact",
-}
 KINDS = {"dense": "dense", "lod": "LoD", "narrow": "narrow, dense"}
 SHARES = {1.0: "all ranks", 0.5: "half", 0.25: "a quarter", 0.1: "a tenth"}
 # ResNet-18's step time at these shares of the ranks, as a ratio to dense
@@ -208,7 +201,9 @@ def inference_targets(measurement, form="inference"):
         for batch in (1, 64):
             ratio = row[f"{form}_{batch}"]
             if not isnan(ratio):
-                name = f"{NAMES[row['model']]}, {SHARES[row['share']]}, batch {batch}"
+                name = (
+                    f"{NETWORKS[row['model']]}, {SHARES[row['share']]}, batch {batch}"
+                )
                 targets.append((name, INFERENCE_BOUND, ratio / row["macs"]))
     return _judged(targets)
 
@@ -263,7 +258,7 @@ def steps_over_macs(measurement):
 def _by_kind(lines, columns):
     """``columns`` as text: one row for each network and share, the kinds in columns."""
     lines["kind"], lines["ranks"] = lines.kind.map(KINDS), lines.share.map(SHARES)
-    lines["network"] = lines.model.map(NAMES)
+    lines["network"] = lines.model.map(NETWORKS)
     table = lines.pivot_table(columns, ["network", "ranks"], "kind", sort=False)
     return table.map(lambda value: "" if isnan(value) else f"{value:.2f}")
 
@@ -300,7 +295,7 @@ def settings(measurement):
     for model, network in measurement["models"].items():
         for name in network.get("settings", {}).get("dense", ()):
             dense, lod = (network["settings"][row][name] for row in SETTING_ROWS)
-            lines[NAMES[model], name] = {
+            lines[NETWORKS[model], name] = {
                 "dense": f"{dense['ratio']:.2f}",
                 "LoD, a quarter": f"{lod['ratio']:.2f}",
                 "page faults, dense": f"{dense['faults']:,}",
@@ -316,7 +311,9 @@ def lassos(measurement):
     shares = {}
     for model, network in measurement["models"].items():
         dense = network["rows"][0]["step"]["ms"]
-        shares[NAMES[model]] = {way: ms / dense for way, ms in network["lasso"].items()}
+        shares[NETWORKS[model]] = {
+            way: ms / dense for way, ms in network["lasso"].items()
+        }
     return pd.DataFrame(shares).T
 
 
@@ -333,7 +330,7 @@ def ways(measurement):
         cases = pd.DataFrame(network["ways"])
         taken = cases.product_ms.where(cases["product"], cases.two_ms)
         best = cases[["product_ms", "two_ms"]].min(axis=1)
-        networks[NAMES[model]] = {
+        networks[NETWORKS[model]] = {
             "cases": len(cases),
             "product taken": int(cases["product"].sum()),
             "wrong": int((taken > (1 + WASTE_BOUND) * best).sum()),
