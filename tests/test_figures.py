@@ -9,10 +9,10 @@ from matplotlib.colors import to_hex
 
 from maestro import figures
 from maestro.campaign import catalog
-from maestro.figures import systems
-from maestro.figures.style import GRIDS, METHODS, variant_color
+from maestro.figures.style import GRIDS, INK, MARKS, OURS, variant_color
 from maestro.results import ablation
 from maestro.results.cells import variant_name
+from maestro.results.confidence import Gap
 from maestro.results.systems import system
 
 
@@ -61,8 +61,8 @@ def test_a_lambda_has_one_colour_whatever_stands_beside_it():
     )
     first = drawn(fig)
     assert list(first) == [variant_name(x) for x in some]
-    others = drawn(figures.layer_ranks([(64e-5, {"a": 1})], {"a": 2}))
-    assert others["λ = 64e-5"] == first["λ = 64e-5"]
+    others = [(x, [[2.0, 1.0]]) for x in (0.0, *(8e-5 * 2**k for k in range(6)))]
+    assert drawn(figures.convergence(others))["λ = 64e-5"] == first["λ = 64e-5"]
     for ax in fig.axes:
         assert to_hex(ax.lines[-1].get_color()) == first["λ = 64e-5"]
 
@@ -114,11 +114,29 @@ def test_a_trade_off_is_drawn_as_it_is():
     assert {"dense", "λ = 8e-5", "λ = 16e-5"} <= set(texts(fig))
 
 
-@pytest.mark.parametrize("full", [5, 120, 512])
-def test_the_axis_of_ranks_ends_where_the_ranks_do(full):
-    fig = figures.layer_ranks([(0.01, {"a": 2.5, "b": 1})], {"a": full, "b": 4})
-    ticks = fig.axes[0].get_yticks()
-    assert ticks[0] == 0 and full / 2.5 <= ticks[-1] <= full
+def test_the_heat_map_of_ranks_has_a_row_a_layer_and_a_column_a_lambda():
+    some = [(0.0, {"b": 4, "a": 5}), (16e-5, {"a": 2, "b": 1})]
+    fig = figures.layer_ranks(some, {"a": 5, "b": 4})
+    ax = fig.axes[0]
+    assert [text.get_text() for text in ax.texts] == ["5", "5", "2", "4", "4", "1"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    columns = [text.get_text() for text in ax.get_xticklabels()]
+    assert columns == ["full rank", "λ = 0", "λ = 16e-5"]
+    shares = ax.collections[0].get_array().ravel()
+    assert list(shares) == [1, 1, 2 / 5, 1, 1, 1 / 4]
+
+
+def test_what_sampling_costs_has_a_dot_a_seed_and_the_bounds():
+    row = {"way": "own steps", "sampler": "pair", "differences": [-3.0, -1.0]}
+    row["from_dense"] = Gap(-2.0, -4.0, 0.5)
+    none = row | {"sampler": "none", "differences": [], "from_dense": None}
+    fig = figures.sampling_costs(pd.DataFrame([row, none]))
+    ax = fig.axes[0]
+    dots = np.concatenate([c.get_offsets()[:, 0] for c in ax.collections])
+    assert sorted(dots) == [-3.0, -1.0]
+    bar, mean = ax.lines[:2]
+    assert list(bar.get_xdata()) == [-4.0, 0.5] and list(mean.get_xdata()) == [-2.0]
+    assert "own steps: pair" in texts(fig) and "own steps: none" not in texts(fig)
 
 
 def test_masked_and_cut_columns_stand_in_one_panel_for_each_setting():
@@ -147,14 +165,14 @@ def test_without_runs_a_figure_says_so(fig):
 
 
 def test_time_is_drawn_against_macs():
-    series = [("LoD", "maestro", [1.0, 0.5], [1.1, 0.7])]
-    series.append(("narrow", "dense", [1.0, 0.5], [1.0, 0.6]))
+    series = [("LoD", [1.0, 0.5], [1.1, 0.7])]
+    series.append(("dense, narrow", [1.0, 0.5], [1.0, 0.6]))
     fig = figures.time_against_macs({"a": series, "b": series})
-    assert {"LoD", "narrow", "a", "b"} <= set(texts(fig))
+    assert {"LoD", "dense, narrow", "a", "b"} <= set(texts(fig))
     line = fig.axes[1].lines[1]
     assert list(line.get_xdata()) == [1.0, 0.5]
     assert list(line.get_ydata()) == [1.1, 0.7]
-    assert drawn(fig) == {"LoD": METHODS["maestro"].lower(), "narrow": METHODS["dense"]}
+    assert drawn(fig) == {"LoD": OURS.lower(), "dense, narrow": INK}
 
 
 def test_a_steps_parts_add_up():
@@ -201,10 +219,10 @@ def test_the_frontier_joins_a_systems_points_and_leaves_the_papers_hollow():
 
 
 def test_every_system_has_a_mark_of_its_own():
-    marks = list(systems.MARKS.values())
+    marks = list(MARKS.values())
     assert len(set(marks)) == len(marks)
     shown = {system(c) for c in catalog.chosen("systems, compact")}
-    assert shown <= systems.MARKS.keys()
+    assert shown <= MARKS.keys()
 
 
 def test_the_ablation_is_relative_to_maestro():

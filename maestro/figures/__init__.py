@@ -4,7 +4,7 @@ Nothing here trains or reads records. Every figure is returned closed, so that a
 notebook shows the figure once.
 """
 
-from .cuts import cut_curves, times_against_macs
+from .cuts import cut_curves
 from .overview import counted_and_timed, printed_and_ours
 from .runs import (
     convergence,
@@ -56,6 +56,5 @@ __all__ = [
     "svd_recovery",
     "theorem_gaps",
     "time_against_macs",
-    "times_against_macs",
     "trade_off",
 ]

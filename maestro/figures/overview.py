@@ -4,7 +4,7 @@ import numpy as np
 
 from ..results.cells import NOT_RUN
 from .runs import plain_numbers
-from .style import GREY, METHODS, missing, sheet, variant_color
+from .style import FACTORS, GREY, INK, OURS, missing, sheet, variant_color
 
 SIZE = (4.4, 3.4)  # inches; large enough to be read on a phone
 
@@ -44,12 +44,12 @@ def counted_and_timed(steps):
             return missing(fig, ax, NOT_RUN)
         places = np.arange(len(steps))[::-1]
         work, times = np.array(list(steps.values())).T
-        ax.barh(places + 0.18, work, 0.32, color=METHODS["maestro"], label="counted")
-        ax.barh(places - 0.18, times, 0.32, color=METHODS["masked"], label="timed")
+        ax.barh(places + 0.18, work, 0.32, color=OURS, label="counted")
+        ax.barh(places - 0.18, times, 0.32, color=FACTORS, label="timed")
         for place, *values in zip(places, work, times, strict=True):
             for offset, value in zip((0.18, -0.18), values, strict=True):
                 ax.text(value + 0.02, place + offset, f"{value:.2f}×", va="center")
-        ax.axvline(1, color=METHODS["dense"], lw=1, ls="--")
+        ax.axvline(1, color=INK, lw=1, ls="--")
         ax.text(1.02, places[0] + 0.5, "dense", va="bottom")
         ax.set(xlabel="a training step, dense = 1", ylim=(-0.6, places[0] + 0.85))
         ax.set_yticks(places, list(steps))

@@ -8,12 +8,26 @@ from math import isnan
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
+import seaborn as sns
 
 from ..results.cells import NOT_RUN, variant_name
-from .style import DASHES, INK, METHODS, label_ends, missing, sheet, variant_color
+from .style import (
+    DASHES,
+    INK,
+    OURS,
+    VARIANT,
+    label_ends,
+    missing,
+    sheet,
+    variant_color,
+)
 
-RANKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)  # ticks of an axis of ranks
-WAYS = {"masked": {"lw": 3.2, "alpha": 0.5}, "maestro": {"lw": 1.1}}
+# a wide pale line below a thin one, so that equal lines are both visible
+WAYS = {
+    "columns masked": {"color": VARIANT, "lw": 3.2, "alpha": 0.6},
+    "columns cut": {"color": OURS, "lw": 1.1},
+}
 
 
 def rank_progression(panels):
@@ -39,32 +53,37 @@ def rank_progression(panels):
 
 
 def layer_ranks(series, max_ranks):
-    """The rank of each layer after training, a colour for each lambda_gl (Figs. 4b, 9).
+    """A heat map of the rank of each layer after training (Figs. 4b, 9).
+
+    A cell's number is the rank, its colour the share of the full rank.
 
     Args:
-        series: [(lambda_gl, {layer: rank})].
-        max_ranks: {layer: its full rank}.
+        series: [(lambda_gl, {layer: rank})], a column each.
+        max_ranks: {layer: its full rank}, a row each, and the first column.
     """
-    names = list(max_ranks)
-    with sheet(1, 3.6) as (fig, ax):
+    with sheet(1, 1 + 0.24 * max(len(max_ranks), 5)) as (fig, ax):
         if not series:
             return missing(fig, ax, NOT_RUN)
-        ax.plot(names, list(max_ranks.values()), "_", color=INK, ms=18, mew=1.5)
-        for lambda_gl, ranks in series:
-            # layers are no scale, so that no line joins them
-            color = variant_color(lambda_gl)
-            ax.plot(names, [ranks[n] for n in names], "o", color=color, ms=5.5)
-        highest = max(max_ranks.values())
-        ax.set(ylabel="rank after training", yscale="symlog", ylim=(0, 1.3 * highest))
-        ax.set_yticks([t for t in RANKS if t <= highest])
-        ax.yaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
-        ax.set_xlim(-0.3, len(names) - 0.7)
-        if len(names) > 8:
-            ax.tick_params(axis="x", rotation=90)
-        bar = {"marker": "_", "ls": "", "ms": 14, "mew": 1.5}
-        full = mpl.lines.Line2D([], [], color=INK, label="full", **bar)
-        keys = _keys([lambda_gl for lambda_gl, _ in series], marker="o", ls="")
-        fig.legend(handles=[full, *keys], loc="outside right center")
+        full = pd.Series(max_ranks, name="full rank", dtype=float)
+        named = {variant_name(lambda_gl): ranks for lambda_gl, ranks in series}
+        ranks = pd.DataFrame({"full rank": full, **named}).loc[list(max_ranks)]
+        sns.heatmap(
+            ranks.div(full, axis=0),
+            annot=ranks,
+            fmt=".3g",
+            annot_kws={"size": 9},
+            vmin=0,
+            vmax=1,
+            cmap="Blues",
+            linewidths=1,
+            ax=ax,
+            cbar_kws={"label": "rank / full rank", "pad": 0.02},
+        )
+        ax.tick_params(length=0)
+        ax.tick_params(axis="x", rotation=0)
+        ax.tick_params(axis="y", rotation=0)
+        if len(named) > 6:
+            ax.tick_params(axis="x", rotation=30)
     return fig
 
 
@@ -79,18 +98,22 @@ def convergence(series):
     with sheet(1, 3.2) as (fig, ax):
         if not series:
             return missing(fig, ax, NOT_RUN)
-        ends = []
         for lambda_gl, runs in series:
-            losses, color = np.array(runs), variant_color(lambda_gl)  # (runs, epochs)
-            epochs = np.arange(1, losses.shape[1] + 1)
-            dashes = DASHES if isnan(lambda_gl) else "-"
-            ax.plot(epochs, losses.mean(0), color=color, ls=dashes)
-            low, high = losses.min(0), losses.max(0)
-            ax.fill_between(epochs, low, high, color=color, alpha=0.15, lw=0)
-            ends.append(losses.mean(0)[-1])
+            table = pd.DataFrame(runs, columns=range(1, len(runs[0]) + 1))
+            sns.lineplot(
+                table.melt(var_name="epoch", value_name="loss").astype(float),
+                x="epoch",
+                y="loss",
+                errorbar=("pi", 100),
+                err_kws={"alpha": 0.15, "lw": 0},
+                color=variant_color(lambda_gl),
+                ls=DASHES if isnan(lambda_gl) else "-",
+                ax=ax,
+            )
+        ends = [line.get_ydata()[-1] for line in ax.lines]
         ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
         plain_numbers(ax.yaxis)
-        ax.set_xlim(1, len(epochs))
+        ax.set_xlim(1, table.columns[-1])
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         variants = [lambda_gl for lambda_gl, _ in series]
         if len(series) > 6:
@@ -98,7 +121,7 @@ def convergence(series):
         else:
             labels = [variant_name(value) for value in variants]
             colors = [variant_color(value) for value in variants]
-            label_ends(ax, len(epochs), ends, labels, colors)
+            label_ends(ax, table.columns[-1], ends, labels, colors)
     return fig
 
 
@@ -133,10 +156,10 @@ def trade_off(series, xlabel, ylabel):
             order = np.argsort(x)
             dense = np.isnan(lambdas[order])
             line, square = order[~dense], order[dense]
-            style = {"lw": 1.3, "capsize": 2, "color": METHODS["maestro"], "ms": 0}
+            style = {"lw": 1.3, "capsize": 2, "color": OURS, "ms": 0}
             dashes = "-" if place == 0 else DASHES
             ax.errorbar(x[line], y[line], std[line], ls=dashes, label=label, **style)
-            style |= {"color": METHODS["dense"], "fmt": "s", "ms": 6, "mfc": "white"}
+            style |= {"color": INK, "fmt": "s", "ms": 6, "mfc": "white"}
             ax.errorbar(x[square], y[square], std[square], **style)
             colors = [variant_color(value) for value in lambdas[line]]
             ax.scatter(x[line], y[line], 30, colors, zorder=3)
@@ -166,19 +189,16 @@ def mask_and_cut(layer, panels):
             if not any(ways):
                 missing(fig, ax, NOT_RUN)
                 continue
-            # a wide pale line below a thin one, so that equal lines are both visible
-            for (method, style), runs in zip(WAYS.items(), ways, strict=True):
+            for style, runs in zip(WAYS.values(), ways, strict=True):
                 for ranks in runs:
-                    line = {"where": "post", "color": METHODS[method]} | style
-                    ax.step(range(len(ranks)), ranks, **line)
+                    ax.step(range(len(ranks)), ranks, where="post", **style)
             ax.set(xlabel="epoch", xlim=(0, max(map(len, sum(ways, []))) - 1))
             ax.set_ylim(0, None)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
         axes[0, 0].set_ylabel(f"rank of {layer}")
-        names = {"masked": "columns masked", "maestro": "columns cut"}
         keys = [
-            mpl.lines.Line2D([], [], color=METHODS[method], label=name)
-            for method, name in names.items()
+            mpl.lines.Line2D([], [], label=name, **style)
+            for name, style in WAYS.items()
         ]
         fig.legend(handles=keys, loc="outside upper left", ncols=2)
     return fig

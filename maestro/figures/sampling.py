@@ -2,25 +2,43 @@
 
 from math import inf
 
+import seaborn as sns
+
 from ..results.cells import NOT_RUN
-from .style import DASHES, GREY, INK, PALETTE, missing, sheet
+from .style import DASHES, GREY, INK, SERIES, missing, sheet
 
 
 def sampling_costs(table):
     """Each way and sampler as a point: accuracy minus that of the dense network.
 
-    Bars are the 95 % bounds, where there are several runs.
+    A pale dot is one seed. Bars are the 95 % bounds, where there are several.
 
-    table: a DataFrame with the columns way, sampler and from_dense (a Gap or None).
+    table: a DataFrame with the columns way, sampler, from_dense (a Gap or None) and
+    differences (those of each seed).
     """
     table = table[[difference is not None for difference in table.from_dense]]
     with sheet(1, 0.9 + 0.26 * max(len(table), 6)) as (fig, ax):
         if table.empty:
             return missing(fig, ax, NOT_RUN)
         ways = list(dict.fromkeys(table.way))
+        seeds = table.assign(place=range(len(table))).explode("differences")
+        sns.stripplot(
+            seeds.astype({"differences": float}),
+            x="differences",
+            y="place",
+            hue="way",
+            palette=dict(zip(ways, SERIES, strict=False)),
+            orient="h",
+            jitter=False,
+            alpha=0.4,
+            size=4,
+            legend=False,
+            native_scale=True,
+            ax=ax,
+        )
         for place, row in enumerate(table.itertuples()):
             difference = row.from_dense
-            color = PALETTE[ways.index(row.way)]
+            color = SERIES[ways.index(row.way)]
             if difference.high < inf:
                 ax.plot([difference.low, difference.high], [place] * 2, color=color)
             ax.plot(difference.mean, place, "o", color=color, ms=6)
@@ -29,7 +47,7 @@ def sampling_costs(table):
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("accuracy, points above the dense network")
+        ax.set(xlabel="accuracy, points above the dense network", ylabel="")
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.spines["left"].set_color(GREY)
     return fig

@@ -3,7 +3,16 @@
 import numpy as np
 
 from ..results.cells import NOT_MEASURED
-from .style import DASHES, GREY, INK, METHODS, PALETTE, missing, sheet
+from .style import (
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    PALETTE,
+    missing,
+    series_color,
+    sheet,
+)
 
 PART_COLORS = dict(
     zip(
@@ -19,16 +28,16 @@ def time_against_macs(panels):
 
     On the broken line the two ratios are equal.
 
-    panels: {title: [(label, method, MACs, time), ...]}, with a line for each tuple; the
-    method is a name of METHODS.
+    panels: {title: [(label, MACs, time), ...]}, with a line for each tuple.
     """
     with sheet(max(1, len(panels)), 3.3, sharey=True, squeeze=False) as (fig, axes):
-        if not panels:
+        if not any(panels.values()):
             return missing(fig, axes[0, 0], NOT_MEASURED)
         for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
             ax.plot([0, 1.2], [0, 1.2], color=GREY, lw=1, ls=DASHES)
-            for label, method, macs, time in series:
-                ax.plot(macs, time, "o-", color=METHODS[method], ms=4.5, label=label)
+            for place, (label, macs, time) in enumerate(series):
+                style = {"color": series_color(label, place), "label": label, "ms": 4.5}
+                ax.plot(macs, time, marker=MARKERS[place], **style)
             ax.set(title=title, xlabel="MACs / dense MACs")
             ax.set_xlim(0, 1.08)
             ax.set_xticks([0, 0.5, 1])

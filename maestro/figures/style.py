@@ -2,8 +2,8 @@
 
 The style is opaque white, with Okabe and Ito's palette, which colour-blind readers can
 tell apart. Lines are labelled at their ends, no text is smaller than 9 pt, and no
-figure is wider than 7 inches. Each method and each lambda_gl has one colour in all
-figures.
+figure is wider than 7 inches. Each lambda_gl has one colour in all figures. Each system
+has one mark in all figures, and each way to make a network smaller one colour.
 """
 
 from contextlib import contextmanager
@@ -15,13 +15,37 @@ import numpy as np
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F")
 INK, GREY, PALE = "#222222", "#8A8A8A", "#D9D9D9"
-METHODS = {
-    "dense": INK,
-    "maestro": PALETTE[0],
-    "masked": PALETTE[1],
-    "proximal": PALETTE[2],
-    "pufferfish": PALETTE[4],
+# the colours of the paper's method, of our variants of it, and of the other ways
+OURS, VARIANT = PALETTE[0], PALETTE[4]
+FACTORS, SPARSE, CHANNELS = PALETTE[1], PALETTE[2], PALETTE[3]
+MARKS = {  # (colour, marker) of each system
+    "dense": (INK, "s"),
+    "dense, narrow": (INK, "d"),
+    "Maestro": (OURS, "o"),
+    "Maestro, proximal": (VARIANT, "<"),
+    "Maestro, masked": (VARIANT, "X"),
+    "Maestro, size asked for": (VARIANT, "D"),
+    "without shrinking": (VARIANT, "v"),
+    "with a full pass": (VARIANT, "p"),
+    "with a full pass, distilled": (VARIANT, "h"),
+    "Maestro, tangent steps": (VARIANT, "o"),
+    "Maestro, pretrained": (VARIANT, "^"),
+    "Pufferfish": (FACTORS, "v"),
+    "Cuttlefish": (FACTORS, "^"),
+    "spectral init.": (FACTORS, "<"),
+    "spectral init., FD": (FACTORS, ">"),
+    "SVD": (FACTORS, "x"),
+    "SVD, tuned": (FACTORS, "X"),
+    "spectral decay": (FACTORS, "P"),
+    "DLRT": (FACTORS, "D"),
+    "IMP": (SPARSE, "*"),
+    "RareGems": (SPARSE, "h"),
+    "DepGraph": (CHANNELS, "p"),
+    "XNOR-Net": (GREY, "8"),
 }
+# the lines of a figure by the first word of their label, and lines of other labels
+WORDS = {"dense": INK, "LoD": OURS, "SVD": FACTORS}
+SERIES, MARKERS = (OURS, VARIANT, CHANNELS, SPARSE, GREY), "osD^vP"
 DASHES = (0, (4, 3))  # for lines of the dense network, and for guides
 # (smallest, largest) lambda_gl of each of the book's grids: LeNet; CIFAR-10 and
 # ImageNet; the laptop scales; Multi30k. Within a grid each value is twice the last one,
@@ -133,7 +157,7 @@ def variant_color(lambda_gl):
     outside all grids gets the colour of its place between 1e-6 and 10.
     """
     if isnan(lambda_gl):
-        return METHODS["dense"]
+        return INK
     if lambda_gl == 0:
         return PALETTE[3]
     for low, high in (*GRIDS, (1e-6, 10)):
@@ -141,6 +165,12 @@ def variant_color(lambda_gl):
         if abs(place - round(place)) < 1e-6 and 0 <= round(place) <= log2(high / low):
             break
     return mpl.colormaps["viridis"](0.88 * min(1, max(0, place / log2(high / low))))
+
+
+def series_color(label, place):
+    """The colour of the line ``label``, the line number ``place`` of its figure."""
+    word = label.replace(",", " ").split()[0]
+    return WORDS.get(word, SERIES[place % len(SERIES)])
 
 
 def missing(fig, ax, text):

@@ -4,35 +4,7 @@ import matplotlib as mpl
 
 from ..results.cells import NOT_RUN
 from .runs import plain_numbers
-from .style import GREY, INK, PALETTE, missing, sheet
-
-# one mark a system; a colour for each way to make a network smaller
-FACTORS, SPARSE, OTHERS = PALETTE[1], PALETTE[2], PALETTE[3]
-MARKS = {
-    "dense": (INK, "s"),
-    "dense, narrow": (INK, "d"),
-    "Maestro": (PALETTE[0], "o"),
-    "Maestro, proximal": (PALETTE[0], "^"),
-    "Maestro, masked": (PALETTE[0], "X"),
-    "Maestro, size asked for": (PALETTE[0], "D"),
-    "without shrinking": (PALETTE[0], "v"),
-    "with a full pass": (PALETTE[0], "p"),
-    "with a full pass, distilled": (PALETTE[0], "h"),
-    "Maestro, tangent steps": (PALETTE[4], "o"),
-    "Maestro, pretrained": (PALETTE[4], "^"),
-    "Pufferfish": (FACTORS, "v"),
-    "Cuttlefish": (FACTORS, "^"),
-    "spectral init.": (FACTORS, "<"),
-    "spectral init., FD": (FACTORS, ">"),
-    "SVD": (FACTORS, "x"),
-    "SVD, tuned": (FACTORS, "X"),
-    "spectral decay": (FACTORS, "P"),
-    "DLRT": (FACTORS, "D"),
-    "IMP": (SPARSE, "*"),
-    "RareGems": (SPARSE, "h"),
-    "DepGraph": (OTHERS, "p"),
-    "XNOR-Net": (GREY, "8"),
-}
+from .style import GREY, INK, MARKS, PALETTE, missing, sheet
 
 
 def frontier(ours, theirs=None):

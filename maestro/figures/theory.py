@@ -5,8 +5,9 @@ import numpy as np
 from .style import (
     GREY,
     INK,
-    METHODS,
+    OURS,
     PALETTE,
+    VARIANT,
     label_ends,
     log_spaced,
     rank_colors,
@@ -109,7 +110,7 @@ def dead_tail(curves, lines):
         lines: {label: height} of horizontal lines.
     """
     with sheet(height=3.3) as (fig, ax):
-        colors = METHODS["maestro"], METHODS["proximal"]
+        colors = OURS, VARIANT
         for (label, curve), color in zip(curves.items(), colors, strict=True):
             alive = np.flatnonzero(np.append(curve, 0) == 0)[0]
             ax.semilogy(curve[:alive], color=color, label=label)

@@ -14,7 +14,8 @@ from ..paths import ROOT
 from ..system import write_whole
 
 SETUP = "setup"  # the id and a tag of the cell that installs
-NEEDS = ("scikit-learn", "safetensors")  # of notebooks, beyond the package's own
+# what notebooks need beyond the package's own needs
+NEEDS = ("scikit-learn", "seaborn", "safetensors")
 COLAB = "https://colab.research.google.com"
 
 # %% of Jupyter's "percent" format starts a cell in editors that know cells

@@ -19,8 +19,7 @@ from ..deploy.cuts import at_ranks
 from ..deploy.search import greedy
 from ..figures import column_sizes, cut_curves
 from ..figures import frontier as systems_frontier
-from ..figures.style import GREY
-from ..figures.systems import MARKS
+from ..figures.style import GREY, MARKS
 from ..lowrank import factorize, low_rank_layers
 from ..lowrank.counting import costs
 from ..results import records, systems

@@ -32,11 +32,12 @@ def sampled(records):
         records: {id: record} of one task, model and scale.
     Returns:
         DataFrame with the columns way, sampler, accuracy (%), accuracy_std, n,
-        from_dense and from_unsampled (a `Gap` in points over the seeds that both have,
-        None without such a seed) and cost (MACs of training, relative to dense).
+        differences (points above dense, one for each seed that both have), from_dense
+        and from_unsampled (a `Gap` over such seeds, None without one) and cost (MACs of
+        training, relative to dense).
     """
     columns = ["way", "sampler", "accuracy", "accuracy_std", "n"]
-    columns += ["from_dense", "from_unsampled", "cost"]
+    columns += ["differences", "from_dense", "from_unsampled", "cost"]
     dense, runs = _runs(records)
     rows = []
     for (name, sampler), some in runs.items():
@@ -49,8 +50,9 @@ def sampled(records):
                 accuracy.mean(),
                 accuracy.std(),
                 len(accuracy),
-                _paired(accuracy, dense),
-                _paired(accuracy, whole) if sampler != UNSAMPLED else None,
+                _differences(accuracy, dense),
+                _gap(_differences(accuracy, dense)),
+                _gap(_differences(accuracy, whole)) if sampler != UNSAMPLED else None,
                 sum(run.train_macs_ratio for run in some) / len(some),
             )
         )
@@ -117,10 +119,13 @@ def _runs(records):
     return dense, dict(sorted(runs.items(), key=lambda item: order.index(item[0][0])))
 
 
-def _paired(accuracy, other):
-    """The `Gap` between two sets of runs, {seed: accuracy}, seed by seed."""
-    pairs = [accuracy[seed] - other[seed] for seed in accuracy.index if seed in other]
-    return gap(pairs) if pairs else None
+def _differences(accuracy, other):
+    """Accuracies less those of ``other``, {seed: accuracy}, for the common seeds."""
+    return [accuracy[seed] - other[seed] for seed in accuracy.index if seed in other]
+
+
+def _gap(differences):
+    return gap(differences) if differences else None
 
 
 def _points(difference):

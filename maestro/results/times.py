@@ -24,7 +24,7 @@ def load(folder=measured.FOLDER):
 
 
 def panels(rows, network, threads=1):
-    """{title: [(ranks, MACs / dense, time / dense)]}, a title a runtime and batch."""
+    """{runtime and batch: [(ranks, MACs / dense, time / dense)]}."""
     if rows is None:
         return {}
     mine = rows[(rows.network == network) & (rows.threads == threads)]
@@ -34,5 +34,5 @@ def panels(rows, network, threads=1):
             (kind, list(line.macs_share), list(line.time_share))
             for kind, line in some[some.ranks != "dense"].groupby("ranks", sort=False)
         ]
-        found[f"{runtime}, batch {batch}"] = lines
+        found[f"{runtime},\nbatch {batch}"] = lines
     return found
