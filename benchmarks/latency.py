@@ -1,9 +1,10 @@
 """Time against MACs of merged networks on a CPU: python benchmarks/latency.py.
 
-LeNet and ResNet-18 with every layer at the same share of its ranks, as they are and
-rounded down to multiples of 16, on one and two threads, for one image and for 64, in
-PyTorch and in onnxruntime. Weights do not matter for time, and are random. It takes a
-quarter of an hour on quiet cores; no other program may run.
+LeNet, the compact network and ResNet-18 with every layer at the same share of its
+ranks: merged by size, with the ranks as they are and rounded down to multiples of 16,
+with aligned layers, and merged by the clock for one image. On one and two threads, for
+one image and for 64, in PyTorch and in onnxruntime. Weights do not matter for time, and
+are random. It takes a quarter of an hour on quiet cores; no other program may run.
 """
 
 import argparse
@@ -17,32 +18,46 @@ import torch
 
 import maestro
 from maestro.deploy.latency import milliseconds, repeated, timed
-from maestro.models import LeNet, resnet18
+from maestro.models import MODELS
 from maestro.paths import ROOT
+from maestro.results.cells import NETWORKS
 from maestro.system import cores, write_whole
 from maestro.training.machine import made, processor
 
-NETWORKS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-18": (resnet18, (3, 32, 32))}
+# {network: (shape of an image, layers that stay dense)}
+SUBJECTS = {
+    "lenet": ((1, 28, 28), ()),
+    "compact": ((3, 32, 32), ("whiten",)),
+    "resnet18": ((3, 32, 32), ()),
+}
 SHARES = (0.5, 0.35, 0.25, 0.125)
 MULTIPLE = 16
+KINDS = {  # how each is merged
+    "as they are": {},
+    "multiples of 16": {},
+    "aligned": {"aligned": True},
+    "by the clock": {"by": "time", "aligned": True},
+}
 
 
 def networks(name):
     """(kind, merged network, MACs) of one network: dense, and at every share."""
-    make, shape = NETWORKS[name]
+    shape, skip = SUBJECTS[name]
     example = torch.zeros(1, *shape)
-    dense = make().eval()
+    dense = MODELS[name]().eval()
     yield "dense", dense, maestro.footprint(dense, example).macs
-    low = maestro.factorize(copy.deepcopy(dense))
+    low = maestro.factorize(copy.deepcopy(dense), skip=skip)
     full = maestro.ranks(low)
     for share in SHARES:
-        for kind in ("as they are", "multiples of 16", "aligned"):
+        for kind, how in KINDS.items():
             net = copy.deepcopy(low)
             ranks = {layer: max(1, int(share * r)) for layer, r in full.items()}
             if kind == "multiples of 16":
                 ranks = {k: r // MULTIPLE * MULTIPLE or r for k, r in ranks.items()}
             maestro.truncate(net, ranks)
-            net = maestro.merge(net, aligned=kind == "aligned").eval()
+            if "by" in how:
+                how = how | {"example_inputs": example}
+            net = maestro.merge(net, **how).eval()
             yield kind, net, maestro.footprint(net, example).macs
 
 
@@ -82,15 +97,15 @@ def rounded(ms):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=ROOT / "data" / "bench" / "latency.json")
-    parser.add_argument("--only", choices=NETWORKS, help="one network")
+    parser.add_argument("--only", choices=SUBJECTS, help="one network")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each time")
     args = parser.parse_args()
     rows = []
-    for name in [args.only] if args.only else NETWORKS:
-        example = torch.zeros(1, *NETWORKS[name][1])
+    for name in [args.only] if args.only else SUBJECTS:
+        example = torch.zeros(1, *SUBJECTS[name][0])
         for kind, net, macs in networks(name):
-            for row in times(net, example, args.seconds):
-                rows.append({"network": name, "ranks": kind, "macs": macs} | row)
+            what = {"network": NETWORKS[name], "ranks": kind, "macs": macs}
+            rows += [what | row for row in times(net, example, args.seconds)]
             print(name, kind, macs, flush=True)
     ran_on = {"processor": processor(), "torch": torch.__version__.split("+")[0]}
     found = {"ran_on": ran_on | made(), "rows": rows}

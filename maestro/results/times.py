@@ -3,6 +3,8 @@
 import pandas as pd
 
 from . import measured
+from .cells import NOT_MEASURED
+from .verdicts import counted
 
 
 def load(folder=measured.FOLDER):
@@ -23,16 +25,45 @@ def load(folder=measured.FOLDER):
     return rows
 
 
-def panels(rows, network, threads=1):
-    """{runtime and batch: [(ranks, MACs / dense, time / dense)]}."""
-    if rows is None:
-        return {}
-    mine = rows[(rows.network == network) & (rows.threads == threads)]
+def panels(rows, networks, batches=(1, 64), threads=1):
+    """The lines of a figure, a panel for each network, runtime and batch.
+
+    Returns {title: [(kind, MACs / dense, time / dense)]}; empty without ``rows``.
+    """
     found = {}
-    for (runtime, batch), some in mine.groupby(["runtime", "batch"], sort=False):
-        lines = [
+    for place, some in _settings(rows, networks, batches, threads):
+        network, runtime, batch = place
+        found[f"{network}, {runtime},\n{counted(batch, 'image')}"] = [
             (kind, list(line.macs_share), list(line.time_share))
-            for kind, line in some[some.ranks != "dense"].groupby("ranks", sort=False)
+            for kind, line in some.groupby("ranks", sort=False)
         ]
-        found[f"{runtime},\nbatch {batch}"] = lines
     return found
+
+
+def ranges(rows, networks, batches=(1,), threads=1):
+    """The least and the most time, as a share of dense, of each kind: a table of text.
+
+    The rows are networks, runtimes and batches; "not measured yet" without any.
+    """
+    cells = {
+        (network, runtime, batch): {
+            kind: f"{line.min():.2f} to {line.max():.2f}"
+            for kind, line in some.groupby("ranks", sort=False).time_share
+        }
+        for (network, runtime, batch), some in _settings(
+            rows, networks, batches, threads
+        )
+    }
+    if not cells:
+        return NOT_MEASURED
+    table = pd.DataFrame.from_dict(cells, orient="index")
+    return table.rename_axis(index=["network", "runtime", "images"])
+
+
+def _settings(rows, networks, batches, threads):
+    """((network, runtime, batch), its rows below the full rank), in their order."""
+    if rows is None:
+        return []
+    mine = rows[rows.network.isin(networks) & rows.batch.isin(batches)]
+    mine = mine[(mine.threads == threads) & (mine.ranks != "dense")]
+    return list(mine.groupby(["network", "runtime", "batch"], sort=False))
