@@ -75,7 +75,8 @@ def test_without_points_nothing_is_judged():
     assert sizes.curve(rows, "LoD", "loss").empty
     judged = [*sizes.without_loss(rows), sizes.without_data(rows)]
     assert all(one.word == NOT_RUN for one in judged)
-    assert sizes.sizes_table(sizes.asked_for({})) == NOT_RUN
+    assert sizes.sizes_table(sizes.asked_for({}), None) == NOT_RUN
+    assert not any(len(x) for _, x, *_ in sizes.series(rows, "loss"))
 
 
 def test_sizes_asked_for_and_got():
@@ -85,7 +86,11 @@ def test_sizes_asked_for_and_got():
         record["config"]["options"]["target"] = 0.5
         record["dense"] = {"params": 44_426, "macs": 281_640}
         records[str(seed)] = record
-    table = sizes.sizes_table(sizes.asked_for(records))
+    grid = pd.DataFrame({"params": [44_200, 11_050], "test_accuracy": [99.0, 98.0]})
+    table = sizes.sizes_table(sizes.asked_for(records), grid)
     [row] = table.to_dict("records")
+    assert row["grid of λ (%)"] == "98.50"  # half of the way in the logarithm
+    short = sizes.sizes_table(sizes.asked_for(records), grid[:1])
+    assert list(short["grid of λ (%)"]) == ["–"]
     assert row["runs"] == 2 and row["parameters at the end"] == "22,100"
     assert row["furthest off"] == "-1.0%" and row["accuracy (%)"] == "98.50 ± 0.71"

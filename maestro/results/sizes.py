@@ -3,6 +3,7 @@
 import itertools
 from math import nan
 
+import numpy as np
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
@@ -60,6 +61,20 @@ def curve(rows, source, search, unit="macs"):
     return mean.rename(columns={"test_accuracy": "accuracy"})
 
 
+def series(rows, search, unit="macs"):
+    """The lines of `figures.cut_curves`: all sources by one search, by size.
+
+    rows: of `frame`. A broken line has data-aware columns.
+    """
+    lines = []
+    for source in ("LoD", "SVD"):
+        for name in (source, f"{source}, data-aware"):
+            line = curve(rows, name, search, unit)
+            points = line[unit], line.accuracy, line["std"]
+            lines.append((name, *points, name != source))
+    return lines
+
+
 def table(rows, unit, shares):
     """Accuracy by source and search, one column for each share of the dense network.
 
@@ -95,10 +110,17 @@ def asked_for(records):
     )
 
 
-def sizes_table(runs):
+def sizes_table(runs, grid):
     """The size asked for, the size at the end and the accuracy, a row for each target.
 
-    runs: of `asked_for`. A DataFrame of text; "not run yet" without runs.
+    Args:
+        runs: of `asked_for`.
+        grid: `variants.summary` of runs at several lambda_gl; the last column has their
+            accuracy at the size of the end, by interpolation in the logarithm of the
+            size.
+
+    Returns:
+        A DataFrame of text; "not run yet" without runs.
     """
     if runs.empty:
         return NOT_RUN
@@ -113,8 +135,18 @@ def sizes_table(runs):
             "accuracy (%)": plus_minus(
                 some.accuracy.mean(), some.accuracy.std(), ".2f"
             ),
+            "grid of λ (%)": _between(grid, some.params.mean()),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _between(grid, params):
+    """The accuracy of a network of ``params`` on the line of a grid, as text."""
+    grid = grid.sort_values("params")
+    if not len(grid) or not grid.params.iloc[0] <= params <= grid.params.iloc[-1]:
+        return "–"
+    known = np.log(grid.params.astype(float))
+    return f"{np.interp(np.log(params), known, grid.test_accuracy):.2f}"
 
 
 def without_loss(rows, share=1 / 3, unit="params"):
