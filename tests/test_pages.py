@@ -5,11 +5,18 @@ import re
 
 import pytest
 
+import maestro
 from maestro import MODES
-from maestro.campaign.experiments import compact_cifar10_tangent, sampling_cifar10
+from maestro.campaign.experiments import (
+    compact_cifar10_tangent,
+    cut_afterwards,
+    sampling_cifar10,
+)
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
-from maestro.results import records
+from maestro.publish import autodoc
+from maestro.results import records, sizes
+from maestro.results.confidence import FAILS
 from maestro.results.verdicts import POINTS, RISE, SIZE
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -84,3 +91,24 @@ def test_no_page_says_that_lenet_ran_as_in_the_paper():
         for difference in ("batch size was fitted", "One of two thresholds matches"):
             assert difference in text
         assert "Columns are removed" in text
+
+
+def test_the_package_page_has_every_public_name_once():
+    text = (ROOT / "book" / "api.md").read_text("utf-8")
+    named = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", text, re.MULTILINE)
+    assert sorted([*named, "MODES"]) == sorted(maestro.__all__)
+    listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(named)
+
+
+def test_bars_of_a_docstring_are_no_substitutions():
+    lines = ["the norm ||W||^2, in ``a | b``", ":raises DiskError: it is full"]
+    autodoc._escape(None, "function", "", None, None, lines)
+    assert lines[0] == r"the norm \|\|W\|\|^2, in ``a | b``"
+    assert lines[1] == ":raises ~maestro.system.DiskError: it is full"
+
+
+def test_the_answer_on_svd_is_the_verdict():
+    assert "LoD's own columns do not beat an SVD" in page("questions")
+    rows = sizes.frame(records.find(cut_afterwards()))
+    assert sizes.learned_beats_svd(rows).word == FAILS

@@ -17,6 +17,7 @@ def small(tmp_path, monkeypatch):
     (tmp_path / "book" / "intro.md").write_text(
         "# Intro\n\n[on](../notebooks/01_a.ipynb)"
     )
+    (tmp_path / "CITATION.cff").write_text("title: small\n")
     (tmp_path / "_config.yml").write_text("title: small\nonly_build_toc_files: true\n")
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: notebooks/01_a\n"

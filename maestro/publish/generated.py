@@ -5,6 +5,7 @@ import math
 import warnings
 
 from ..config import Recipe
+from ..lowrank import MODES
 from ..results import measured, records, stress
 from ..results.cells import power, variant_name
 from . import parameters
@@ -37,6 +38,12 @@ def parameter_tables():
         link = f"[{notebook}](../notebooks/{notebook}.ipynb)"
         parts.append(f"**{link}**\n\n{table}")
     return "\n".join(parts) or "No notebook takes parameters yet.\n"
+
+
+def modes_table():
+    """The ways to draw a rank, as Markdown."""
+    rows = [(f"`{name}`", text) for name, text in MODES.items()]
+    return markdown_table(("mode", "what a step draws"), rows)
 
 
 def seconds_table(seconds):

@@ -21,7 +21,7 @@ from ..results import speed
 from ..system import require_writable, threads
 from . import cards, downloads, generated, notebooks, start, touch
 
-PAGES = ("_config.yml", "_toc.yml", "book")
+PAGES = ("_config.yml", "_toc.yml", "CITATION.cff", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -61,6 +61,7 @@ def _write_pages(root, source, seconds, where):
     """Everything in ``source`` that is made from records, and the files to download."""
     pages = source / "book" / "generated"
     pages.mkdir()
+    (pages / "modes.md").write_text(generated.modes_table(), "utf-8")
     (pages / "parameters.md").write_text(generated.parameter_tables(), "utf-8")
     (pages / "seconds.md").write_text(generated.seconds_table(seconds), "utf-8")
     (pages / "stress.md").write_text(generated.stress_tables(), "utf-8")
