@@ -112,3 +112,14 @@ def test_the_answer_on_svd_is_the_verdict():
     assert "LoD's own columns do not beat an SVD" in page("questions")
     rows = sizes.frame(records.find(cut_afterwards()))
     assert sizes.learned_beats_svd(rows).word == FAILS
+
+
+def test_one_version_everywhere():
+    """The package, its metadata, the citation and the footer of every page."""
+    said = {
+        "pyproject.toml": f'version = "{maestro.__version__}"',
+        "CITATION.cff": f"version: {maestro.__version__}",
+        "_config.yml": f"<p>Version {maestro.__version__}.",
+    }
+    for name, line in said.items():
+        assert line in (ROOT / name).read_text("utf-8"), name
