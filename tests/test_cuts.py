@@ -1,6 +1,7 @@
 """The study of cuts: every search at every budget, reported as it is."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -38,13 +39,23 @@ def test_dense_runs_and_those_without_a_lasso_are_cut(runs):
     assert list(cuts.sources(Subject(runs[1], found))) == ["LoD", "LoD, data-aware"]
 
 
-def test_on_a_cpu_a_large_network_is_cut_without_running_it(runs, monkeypatch):
-    monkeypatch.setattr(cuts, "CPU_MACS", 281_639)
+@pytest.mark.parametrize(
+    "most, searches",
+    [
+        (281_640, {"loss per mac", "share of energy"}),
+        (281_639, {"share of energy"}),
+    ],
+)
+def test_a_cpu_cuts_a_large_network_by_few_searches(runs, monkeypatch, most, searches):
+    _, *others = cuts.ON_CPU.values()
+    monkeypatch.setattr(
+        cuts, "ON_CPU", dict(zip((most, math.inf), others, strict=True))
+    )
     points = dict(cuts.cuts(Subject(runs[0], records.find(runs), "cpu")))
     made = {
         (p["parameters"]["search"], p["parameters"]["unit"]) for p in points.values()
     }
-    assert made == {("share of energy", "macs")}
+    assert made == {(search, "macs") for search in searches}
 
 
 def test_the_points_are_those_of_truncated_networks(runs, few_digits):

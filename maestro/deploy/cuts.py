@@ -18,7 +18,6 @@ from .subject import factorised
 from .whitening import MOST, order_by_data
 
 IMAGES = ("mnist", "digits", "cifar10", "cifar10_alternating", "imagenette64")
-CPU_MACS = 20e6  # of the largest network that a CPU cuts in minutes by all searches
 FEW = 8  # layers of a network whose groups are all measured in every step
 BATCH = 2048  # training images of the one batch that searches look at (Sec. 3.4)
 SHARES = {  # of the dense network's, that the networks are cut to
@@ -28,6 +27,13 @@ SHARES = {  # of the dense network's, that the networks are cut to
 BY_ENERGY = "share of energy"
 ORDERS = ("thresholds", "share of importance", BY_ENERGY, "loss alone", "plan")
 SEARCHES = (*MEASURES, *ORDERS)
+GREEDY = "loss per mac"
+# {most MACs of a network: what a CPU cuts it by in minutes}; on a GPU, all searches
+ON_CPU = {
+    1e6: {},
+    20e6: {"searches": (GREEDY, BY_ENERGY), "units": ("macs",)},
+    float("inf"): {"searches": (BY_ENERGY,), "units": ("macs",)},
+}
 
 
 class Cut(NamedTuple):
@@ -52,14 +58,14 @@ def can_be_cut(subject):
 def cuts(subject, known=()):
     """The networks cut to every budget that can be met.
 
-    On a CPU, a network of many MACs is cut to shares of its MACs by the columns'
-    energy alone: the other searches run the network too often.
+    On a CPU, a network of many MACs is cut to shares of its MACs by few searches: the
+    others run the network too often.
 
     Yields (name, {parameters, test_accuracy (%), test_loss, params, macs}).
     """
     macs = subject.recorded[subject.config.id]["dense"]["macs"]
-    small = macs <= CPU_MACS or pick_device(subject.device).type == "cuda"
-    some = {} if small else {"searches": (BY_ENERGY,), "units": ("macs",)}
+    on_gpu = pick_device(subject.device).type == "cuda"
+    some = {} if on_gpu else next(ON_CPU[most] for most in ON_CPU if macs <= most)
     for source, network in sources(subject).items():
         left = [c for c in every_cut(source, **some) if str(c) not in known]
         if left:
