@@ -21,7 +21,8 @@ def runs(few_digits, digits_config, folders, monkeypatch):
     """A dense run and one by LoD without a lasso, of one epoch each."""
     monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
     monkeypatch.setattr(cuts, "SHARES", {"macs": (0.6,), "params": (1 / 3, 0.01)})
-    monkeypatch.setattr(cuts, "BATCH", 40)
+    small = cuts.Extent(images=40)
+    monkeypatch.setattr(cuts, "ON_CPU", cuts.ON_CPU | {1e6: small})
     configs = [
         digits_config("dense", epochs=1),
         digits_config(epochs=1, lambda_gl=0.0, eps_ps=0.0),
@@ -48,9 +49,8 @@ def test_dense_runs_and_those_without_a_lasso_are_cut(runs):
 )
 def test_a_cpu_cuts_a_large_network_by_few_searches(runs, monkeypatch, most, searches):
     _, *others = cuts.ON_CPU.values()
-    monkeypatch.setattr(
-        cuts, "ON_CPU", dict(zip((most, math.inf), others, strict=True))
-    )
+    limits = dict(zip((most, math.inf), others, strict=True))
+    monkeypatch.setattr(cuts, "ON_CPU", limits)
     points = dict(cuts.cuts(Subject(runs[0], records.find(runs), "cpu")))
     made = {
         (p["parameters"]["search"], p["parameters"]["unit"]) for p in points.values()
@@ -68,12 +68,12 @@ def test_the_points_are_those_of_truncated_networks(runs, few_digits):
         assert len(points) == 2 * 2 * len(SEARCHES)
         subject = Subject(config, records.find([config]))
         network = cuts.sources(subject)[source]
-        data = cuts.batch(subject)
+        data = cuts.batch(subject, 40)
         paths = Paths(network, data, few_digits.example)
         for search in ("loss per parameter", "plan", "thresholds"):
             cut = Cut(source, search, "params", 1 / 3)
             point, small = points[str(cut)], copy.deepcopy(network)
-            assert point["parameters"] == cut._asdict() | {"lazy": False}
+            assert point["parameters"] == cut._asdict() | {"lazy": False, "images": 40}
             maestro.truncate(small, paths.ranks(cut))
             counted = maestro.footprint(small, few_digits.example, merged=True)
             assert (point["params"], point["macs"]) == counted
@@ -99,7 +99,7 @@ def test_batch_norm_is_estimated_anew_for_every_cut(runs, monkeypatch):
 
 
 def test_every_cut_has_a_name_of_its_own():
-    names = [str(cut) for cut in cuts.every_cut("SVD")]
+    names = [str(cut) for cut in cuts.every_cut("SVD", cuts.Extent())]
     assert len(set(names)) == len(names)
 
 

@@ -18,8 +18,8 @@ from .subject import factorised
 from .whitening import MOST, order_by_data
 
 IMAGES = ("mnist", "digits", "cifar10", "cifar10_alternating", "imagenette64")
-FEW = 8  # layers of a network whose groups are all measured in every step
 BATCH = 2048  # training images of the one batch that searches look at (Sec. 3.4)
+FEW = 8  # layers of a network whose groups are all measured in every step
 SHARES = {  # of the dense network's, that the networks are cut to
     "macs": (0.8, 0.6, 0.5, 0.4, 0.3, 0.2),
     "params": (0.5, 1 / 3, 0.25, 0.12),
@@ -27,12 +27,21 @@ SHARES = {  # of the dense network's, that the networks are cut to
 BY_ENERGY = "share of energy"
 ORDERS = ("thresholds", "share of importance", BY_ENERGY, "loss alone", "plan")
 SEARCHES = (*MEASURES, *ORDERS)
-GREEDY = "loss per mac"
-# {most MACs of a network: what a CPU cuts it by in minutes}; on a GPU, all searches
+
+
+class Extent(NamedTuple):
+    """How much of the study is made; images: of the batch, as BATCH."""
+
+    searches: tuple = SEARCHES
+    units: tuple = tuple(SHARES)
+    images: int = BATCH
+
+
+# {most MACs of a network: what a CPU makes in minutes}; a GPU makes all of it
 ON_CPU = {
-    1e6: {},
-    20e6: {"searches": (GREEDY, BY_ENERGY), "units": ("macs",)},
-    float("inf"): {"searches": (BY_ENERGY,), "units": ("macs",)},
+    1e6: Extent(),
+    20e6: Extent(("loss per mac", BY_ENERGY), ("macs",), images=512),
+    float("inf"): Extent((BY_ENERGY,), ("macs",)),
 }
 
 
@@ -58,26 +67,32 @@ def can_be_cut(subject):
 def cuts(subject, known=()):
     """The networks cut to every budget that can be met.
 
-    On a CPU, a network of many MACs is cut to shares of its MACs by few searches: the
-    others run the network too often.
+    On a CPU, a network of many MACs is cut to shares of its MACs by few searches, which
+    look at fewer images: the others run the network too often.
 
     Yields (name, {parameters, test_accuracy (%), test_loss, params, macs}).
     """
-    macs = subject.recorded[subject.config.id]["dense"]["macs"]
-    on_gpu = pick_device(subject.device).type == "cuda"
-    some = {} if on_gpu else next(ON_CPU[most] for most in ON_CPU if macs <= most)
+    extent = extent_of(subject)
     for source, network in sources(subject).items():
-        left = [c for c in every_cut(source, **some) if str(c) not in known]
+        left = [c for c in every_cut(source, extent) if str(c) not in known]
         if left:
-            yield from _cut_all(subject, network, left)
+            yield from _cut_all(subject, network, left, extent.images)
 
 
-def every_cut(source, searches=SEARCHES, units=tuple(SHARES)):
+def extent_of(subject):
+    """The `Extent` of the study on the subject's device."""
+    if pick_device(subject.device).type == "cuda":
+        return Extent()
+    macs = subject.recorded[subject.config.id]["dense"]["macs"]
+    return next(ON_CPU[most] for most in ON_CPU if macs <= most)
+
+
+def every_cut(source, extent):
     """All `Cut` of one source."""
     return [
         Cut(source, search, unit, share)
-        for unit in units
-        for search in searches
+        for unit in extent.units
+        for search in extent.searches
         for share in SHARES[unit]
     ]
 
@@ -88,20 +103,21 @@ def sources(subject):
     lod = bool(low_rank_layers(network))
     if not lod:
         network = factorised(network)
-    other = order_by_data(copy.deepcopy(network), batch(subject)[0][:MOST])
+    other = order_by_data(copy.deepcopy(network), batch(subject, MOST)[0])
     names = ("LoD", "LoD, data-aware") if lod else ("SVD", "SVD, data-aware")
     return dict(zip(names, (network, other), strict=True))
 
 
-def batch(subject):
+def batch(subject, images):
     """(x, y): the first training images, not augmented, and their labels."""
     task = subject.training.task
-    return task.first(BATCH), task.train[1][:BATCH]
+    return task.first(images), task.train[1][:images]
 
 
-def _cut_all(subject, network, wanted):
+def _cut_all(subject, network, wanted, images):
     """The points of ``wanted``, networks that come out alike evaluated once."""
-    paths, seen = Paths(network, batch(subject), subject.training.task.example), {}
+    data = batch(subject, images)
+    paths, seen = Paths(network, data, subject.training.task.example), {}
     for cut in wanted:
         ranks = paths.ranks(cut)
         if ranks is None:  # smaller than one column in each layer
@@ -112,7 +128,7 @@ def _cut_all(subject, network, wanted):
         yield (
             str(cut),
             {
-                "parameters": cut._asdict() | {"lazy": paths.lazy},
+                "parameters": cut._asdict() | {"lazy": paths.lazy, "images": images},
                 **seen[key],
                 **paths.prices.footprint(ranks)._asdict(),
             },
