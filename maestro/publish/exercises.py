@@ -63,7 +63,7 @@ def _framed(title, text):
 
 
 def _opening(label):
-    """The summary, and a target inside: a browser that follows a link there opens it."""
+    """The summary, and a target: a browser that follows a link to it opens the fold."""
     target = f'<span id="solution-of-{_anchor(label)}"></span>'
     summary = f"<summary>Solution of {label.lower()}</summary>"
     return f'<details class="solution">{summary}{target}'
