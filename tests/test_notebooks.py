@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from maestro.paths import ROOT
-from maestro.publish import downloads, notebooks, parameters
+from maestro.publish import downloads, exercises, notebooks, parameters
 from maestro.training.distributed import ALONE
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -61,8 +61,14 @@ def test_what_is_printed_or_tabulated_is_compared(notebook):
 
 
 def test_is_a_chapter_not_a_program(notebook):
-    """Length, prose, definitions, kernel: the habits of the house."""
-    code, prose = cells(notebook, "code"), cells(notebook, "markdown")
+    """Length, prose, definitions, kernel: the habits of the house.
+
+    The exercises at the end are counted by their own test.
+    """
+    code, prose = (
+        [c for c in cells(notebook, kind) if not exercises.is_one(c)]
+        for kind in ("code", "markdown")
+    )
     assert 15 <= len(code) + len(prose) <= 32
     text = "\n".join(source(c) for c in prose)
     program = "\n".join(source(c) for c in code)

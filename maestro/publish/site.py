@@ -19,7 +19,7 @@ from ..config import integer
 from ..paths import ROOT
 from ..results import speed
 from ..system import require_writable, threads
-from . import cards, downloads, generated, notebooks, start, touch
+from . import cards, downloads, exercises, generated, notebooks, start, touch
 
 PAGES = ("_config.yml", "_toc.yml", "CITATION.cff", "book")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -76,6 +76,7 @@ def _write_pages(root, source, seconds, where):
     cards.publish(source)
     for path in sorted((root / "notebooks").glob("[!.]*.ipynb")):
         page = source / "notebooks" / path.name
+        exercises.fold(page)
         downloads.add(path, source / "downloads", where, page)
 
 
