@@ -26,6 +26,7 @@ SLUGS = {
     UNDECIDED: "undecided",
     NOT_RUN: "missing",
 }
+DPI = 192  # of the two pictures of the landing page
 # {scale of a verdict that rests on no runs of a scale: what it rests on}
 BASES = {
     "linear": ("repetition", "{}, computed live"),
@@ -171,7 +172,7 @@ def pictures(folder):
         ("sizes", figures.printed_and_ours(*_sizes_of_lenet())),
         ("times", figures.counted_and_timed(_steps())),
     ):
-        figure.savefig(folder / f"{name}.png", dpi=192)
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
 
 
 def _sizes_of_lenet():

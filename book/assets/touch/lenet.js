@@ -328,9 +328,10 @@
       this.wrong.replaceChildren(make("p", {}, head), ...wrong.slice(0, SHOWN).map((k) => {
         const image = screen({ "aria-hidden": "true" });
         paint(image, this.pixels[k]);
-        const name = `Test image ${k}: a ${this.labels[k]}, read as ${this.trial.read[k]}`;
+        const words = `${this.labels[k]} → ${this.trial.read[k]}`;
+        const name = `${words}: test image ${k}, a ${this.labels[k]}, read as ${this.trial.read[k]}`;
         return make("button", { type: "button", title: name, "aria-label": name, onclick: () => this.example(k) },
-          image, make("span", {}, `${this.labels[k]} → ${this.trial.read[k]}`));
+          image, make("span", {}, words));
       }));
     }
   }
