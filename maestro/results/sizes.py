@@ -183,7 +183,7 @@ def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per paramet
     rows: of `frame`. The dense network's columns are those of its SVD.
     """
     fewer = {"params": "parameters", "macs": "MACs"}[unit]
-    claim = f"LoD's columns beat an SVD's, {1 / share:g} times fewer {fewer}"
+    claim = f"LoD's columns beat an SVD's, {1 / share:.2g} times fewer {fewer}"
     some = _at(rows, share, unit, search)
     merits = [some.test_accuracy[some.source == name] for name in ("LoD", "SVD")]
     if not all(map(len, merits)):
