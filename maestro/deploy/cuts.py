@@ -40,7 +40,7 @@ class Extent(NamedTuple):
 # {most MACs of a network: what a CPU makes in minutes}; a GPU makes all of it
 ON_CPU = {
     1e6: Extent(),
-    20e6: Extent(("loss per mac", BY_ENERGY), ("macs",), images=512),
+    30e6: Extent(("loss per mac", BY_ENERGY), ("macs",), images=512),
     float("inf"): Extent((BY_ENERGY,), ("macs",)),
 }
 
