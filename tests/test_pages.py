@@ -123,3 +123,18 @@ def test_one_version_everywhere():
     }
     for name, line in said.items():
         assert line in (ROOT / name).read_text("utf-8"), name
+
+
+@pytest.mark.parametrize("network", ["resnet18", "vgg19"])
+def test_what_is_said_of_larger_networks_is_so(network):
+    """Chapter 18: the own order is poor, what LoD has trained is compressible."""
+    rows = sizes.frame(records.find(cut_afterwards(network)))
+    rows = rows[rows.unit == "macs"]
+    greedy = rows[rows.search == "loss per mac"].set_index(["source", "share"])
+    for share in (0.8, 0.6, 0.5, 0.4, 0.3):
+        kept = greedy.test_accuracy.xs(share, level="share")
+        assert kept["LoD"] < kept["SVD"]
+    best = rows.groupby(["source", "share"]).points.max()
+    for share in (0.6, 0.5, 0.4, 0.3, 0.2):
+        left = best.xs(share, level="share")
+        assert left.idxmax() == "LoD, data-aware"

@@ -26,9 +26,9 @@ def test_shares_are_of_the_dense_network_in_the_same_setting(measured):
     rows = times.load(measured)
     cut = rows[rows.ranks == "as they are"]
     assert list(cut.time_share) == [0.75, 0.75] and list(cut.macs_share) == [0.5, 0.5]
-    panels = times.panels(rows, ["LeNet"])
-    assert list(panels) == ["LeNet, PyTorch,\n1 image", "LeNet, PyTorch,\n64 images"]
-    assert panels["LeNet, PyTorch,\n1 image"] == [("as they are", [0.5], [0.75])]
+    panels = times.panels(rows, "LeNet")
+    assert list(panels) == ["PyTorch,\n1 image", "PyTorch,\n64 images"]
+    assert panels["PyTorch,\n1 image"] == [("as they are", [0.5], [0.75])]
     table = times.ranges(rows, ["LeNet"])
     assert list(table.index) == [("LeNet", "PyTorch", 1)]
     assert list(table["as they are"]) == ["0.75 to 0.75"]
@@ -37,7 +37,7 @@ def test_shares_are_of_the_dense_network_in_the_same_setting(measured):
 
 def test_what_was_not_measured_is_said(tmp_path):
     rows = times.load(tmp_path)
-    assert rows is None and times.panels(rows, ["LeNet"]) == {}
+    assert rows is None and times.panels(rows, "LeNet") == {}
     assert times.ranges(rows, ["LeNet"]) == "not measured yet"
     fig = figures.time_against_macs({})
     assert "not measured yet" in [text.get_text() for text in fig.axes[0].texts]

@@ -25,15 +25,14 @@ def load(folder=measured.FOLDER):
     return rows
 
 
-def panels(rows, networks, batches=(1, 64), threads=1):
-    """The lines of a figure, a panel for each network, runtime and batch.
+def panels(rows, network, batches=(1, 64), threads=1):
+    """The lines of a figure of one network, a panel for each runtime and batch.
 
     Returns {title: [(kind, MACs / dense, time / dense)]}; empty without ``rows``.
     """
     found = {}
-    for place, some in _settings(rows, networks, batches, threads):
-        network, runtime, batch = place
-        found[f"{network}, {runtime},\n{counted(batch, 'image')}"] = [
+    for (_, runtime, batch), some in _settings(rows, [network], batches, threads):
+        found[f"{runtime},\n{counted(batch, 'image')}"] = [
             (kind, list(line.macs_share), list(line.time_share))
             for kind, line in some.groupby("ranks", sort=False)
         ]
