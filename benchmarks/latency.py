@@ -94,20 +94,36 @@ def rounded(ms):
     return {name: float(f"{v:.4g}") for name, v in zip(names, ms, strict=True)}
 
 
+def others(path, name, ran_on):
+    """The rows of the other networks in the file ``path``, of the same machine.
+
+    Raises ValueError if the file is of another processor or PyTorch.
+    """
+    if not Path(path).is_file():
+        return []
+    measured = json.loads(Path(path).read_text("utf-8"))
+    before = {key: measured["ran_on"].get(key) for key in ran_on}
+    if before != ran_on:
+        raise ValueError(f"{path} is of {before}, this is {ran_on}: measure all anew")
+    return [row for row in measured["rows"] if row["network"] != NETWORKS[name]]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=ROOT / "data" / "bench" / "latency.json")
-    parser.add_argument("--only", choices=SUBJECTS, help="one network")
+    parser.add_argument(
+        "--only", choices=SUBJECTS, help="one network; the rows of the others stay"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="for each time")
     args = parser.parse_args()
-    rows = []
+    ran_on = {"processor": processor(), "torch": torch.__version__.split("+")[0]}
+    rows = others(args.out, args.only, ran_on) if args.only else []
     for name in [args.only] if args.only else SUBJECTS:
         example = torch.zeros(1, *SUBJECTS[name][0])
         for kind, net, macs in networks(name):
             what = {"network": NETWORKS[name], "ranks": kind, "macs": macs}
             rows += [what | row for row in times(net, example, args.seconds)]
             print(name, kind, macs, flush=True)
-    ran_on = {"processor": processor(), "torch": torch.__version__.split("+")[0]}
     found = {"ran_on": ran_on | made(), "rows": rows}
     write_whole(args.out, json.dumps(found, indent=1) + "\n")
     print(f"written: {args.out}")
