@@ -15,7 +15,7 @@ from maestro.campaign.experiments import (
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
 from maestro.publish import autodoc
-from maestro.results import records, sizes
+from maestro.results import records, sizes, times
 from maestro.results.confidence import FAILS
 from maestro.results.verdicts import POINTS, RISE, SIZE
 
@@ -138,3 +138,13 @@ def test_what_is_said_of_larger_networks_is_so(network):
     for share in (0.6, 0.5, 0.4, 0.3, 0.2):
         left = best.xs(share, level="share")
         assert left.idxmax() == "LoD, data-aware"
+
+
+def test_what_is_said_of_small_networks_is_so():
+    """Chapter 18: for one image the compact network gains, LeNet stays dense."""
+    rows = times.load().query("threads == 1 and batch == 1").set_index("network")
+    small = rows[rows.ranks == "as they are"].time_share
+    assert small["compact network"].max() < 1 < small["LeNet"].min()
+    chosen = rows[rows.ranks == "by the clock"].macs_share
+    assert set(chosen["LeNet"]) == {1.0}
+    assert rows.ms["LeNet"].max() < 1
