@@ -251,8 +251,10 @@ def test_a_process_that_dies_ends_the_job(house):
     config = RUNS["sgd"]
     done = house.torchrun("dies", [config], happens="SIGKILL")
     assert done.code != 0
-    lines = [line for line in done.err.splitlines() if line.startswith("error")]
-    assert len(lines) == 1 and workers.describe(config) in lines[0], done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("[1/1]")]
+    assert len(lines) == 1, done.err
+    words = f"[1/1] {workers.describe(config)}: "
+    assert lines[0].startswith(words) and "Error: " in lines[0]
     assert records.read_all(done.folder / "runs") == ({}, {})
     with open(done.folder / "locks" / config.id) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held

@@ -115,6 +115,11 @@ def train(config, device, folder, note, stop, group=ALONE, **how):
         return fit(config, device, group=group, **how)
 
 
+def reason(error):
+    """The exception ``error`` in one line: its type and its message."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def over(deadline):
     """Whether ``deadline`` (a time.time(), or None for none) is past."""
     return deadline is not None and time.time() > deadline
@@ -209,8 +214,7 @@ def _work(pipe, config, device, folder, threads, deadline, how):
     except Interrupted:
         pipe.send(Ended("stopped; its checkpoint is written"))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        pipe.send(Ended(reason, failed=True))
+        pipe.send(Ended(reason(error), failed=True))
 
 
 def _end_with_parent():

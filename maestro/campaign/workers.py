@@ -24,7 +24,7 @@ from ..training.checkpoints import checkpoint_path, weights_path
 from ..training.distributed import ALONE
 from ..training.fit import Interrupted
 from ..training.machine import check_precision, pick_device
-from .process import SIGNALS, Worker, over, train
+from .process import SIGNALS, Worker, over, reason, train
 from .progress import Pace, bar, describe, result
 
 
@@ -246,6 +246,8 @@ def _run_together(todo, device, folder, progress, deadline, how):
                 report(name + "stopped; its checkpoint is written")
                 break
             except Exception as error:
+                # at once: torchrun soon ends this process if another one died
+                report(name + reason(error))
                 raise RunsFailed(f"{describe(config)}: {error}") from error
         if group.any(signals.poll()):
             raise KeyboardInterrupt
