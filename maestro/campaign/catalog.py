@@ -140,7 +140,12 @@ NOTEBOOKS = {
     "21_compact_cifar10": lambda scale, seeds: [
         config for config in every_compact_run(seeds) if config.scale == scale
     ],
-    "18_train_once_deploy_everywhere": lambda seeds: cut_afterwards(seeds=seeds),
+    "18_train_once_deploy_everywhere": lambda seeds: [
+        *cut_afterwards(seeds=seeds),
+        *cut_afterwards("resnet18"),
+        *cut_afterwards("vgg19"),
+        *lenet_mnist_budgeted(),
+    ],
     "22_ablation": lambda seeds: [
         *ablation("lenet", "paper", seeds),
         *ablation("resnet18", "laptop", seeds[:1]),

@@ -203,10 +203,11 @@ def vgg_cut_by_ten(evidence):
 def learned_against_svd(evidence):
     """The columns of LoD beside an SVD of the dense network, by the same search."""
     half = {"share": 0.5, "unit": "macs", "search": "loss per mac"}
-    budgets, parts = {"lenet": {}, "resnet18": half, "vgg19": half}, []
-    for name, budget in budgets.items():
+    parts = []
+    for name in experiments.CUT_SEEDS:
         configs = experiments.cut_afterwards(name)
         rows = sizes.frame(evidence.find(configs))
+        budget = {} if name == "lenet" else half
         verdict = sizes.learned_beats_svd(rows, **budget)
         scaled = verdict._replace(scale=configs[0].scale)
         parts.append(Part(CUTS, NETWORKS[name], scaled))
