@@ -40,7 +40,7 @@ def milliseconds(net, example_inputs, batch=None, seconds=0.3, threads=None):
     inputs = repeated(example_inputs, batch) if batch else example_inputs
     args, keywords = called_with(inputs)
     mode = evaluating(net) if isinstance(net, nn.Module) else nullcontext()
-    with torch.inference_mode(), _threads(threads), mode:
+    with torch.inference_mode(), threads_of_cpu(threads), mode:
         return timed(lambda: net(*args, **keywords), seconds, _device(inputs))
 
 
@@ -65,7 +65,7 @@ def repeated(inputs, batch):
 
 
 @contextmanager
-def _threads(count):
+def threads_of_cpu(count):
     """Within it PyTorch computes on ``count`` threads of the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -10,19 +10,18 @@ from .verdicts import counted
 def load(folder=measured.FOLDER):
     """The rows as a DataFrame, with macs_share and time_share of dense; or None.
 
-    A share is of the dense network in the same runtime, with as many threads and
-    images.
+    The dense network was timed in turn with each row's, in the same setting.
     """
     measurement = measured.load("latency", folder)
     if measurement is None:
         return None
-    rows = pd.DataFrame(measurement["rows"])
-    where = ["network", "runtime", "threads", "batch"]
-    dense = rows[rows.ranks == "dense"][[*where, "ms", "macs"]]
-    rows = rows.merge(dense, on=where, suffixes=("", "_dense"))
-    rows["macs_share"] = rows.macs / rows.macs_dense
-    rows["time_share"] = rows.ms / rows.ms_dense
-    return rows
+    rows = pd.DataFrame(
+        {"network": network} | row
+        for network, found in measurement["networks"].items()
+        for row in found["rows"]
+    )
+    rows["macs_share"] = rows.macs / rows.dense_macs
+    return rows.rename(columns={"ratio": "time_share"})
 
 
 def panels(rows, network, batches=(1, 64), threads=1):
@@ -64,5 +63,5 @@ def _settings(rows, networks, batches, threads):
     if rows is None:
         return []
     mine = rows[rows.network.isin(networks) & rows.batch.isin(batches)]
-    mine = mine[(mine.threads == threads) & (mine.ranks != "dense")]
+    mine = mine[mine.threads == threads]
     return list(mine.groupby(["network", "runtime", "batch"], sort=False))
