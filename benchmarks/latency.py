@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import tempfile
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -71,51 +70,54 @@ def measure(name, rounds):
     example, nets = torch.zeros(1, *SUBJECTS[name][0]), networks(name)
     macs = {key: maestro.footprint(net, example).macs for key, net in nets.items()}
     rows = []
-    for runtime, calls in {
-        "PyTorch": in_pytorch,
-        "onnxruntime": in_onnxruntime,
-    }.items():
-        for threads in sorted({1, min(2, cores())}):
-            for batch in (1, 64):
-                where = {"runtime": runtime, "threads": threads, "batch": batch}
-                x = repeated(example, batch)
-                with ExitStack() as stack:
-                    taken = race(calls(nets, x, threads, stack), rounds, CPU)
-                rows += [
-                    {"ranks": key[0], "share": key[1], "macs": macs[key]}
-                    | {"dense_macs": macs["dense"]}
-                    | where
-                    | against(taken[key], taken["dense"])
-                    for key in nets
-                    if key != "dense"
-                ]
-                print(name, where, flush=True)
+    for where, taken in settings(nets, exported(nets, example), example, rounds):
+        print(name, where, flush=True)
+        for key in nets:
+            if key != "dense":
+                what = {"ranks": key[0], "share": key[1], "macs": macs[key]}
+                what |= {"dense_macs": macs["dense"]} | where
+                rows.append(what | against(taken[key], taken["dense"]))
     return rows
 
 
-def in_pytorch(nets, x, threads, stack):
-    """{key: a forward pass}, until ``stack`` is closed."""
-    stack.enter_context(threads_of_cpu(threads))
-    stack.enter_context(torch.inference_mode())
-    return {key: partial(net, x) for key, net in nets.items()}
+def exported(nets, example):
+    """{key: the network as the bytes of an ONNX file}."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for key, net in nets.items():
+            path = Path(folder) / "net.onnx"
+            maestro.export(net, path, example)
+            found[key] = path.read_bytes()
+    return found
 
 
-def in_onnxruntime(nets, x, threads, stack):
-    """{key: a forward pass}, until ``stack`` is closed."""
+def settings(nets, files, example, rounds):
+    """Yield ({runtime, threads, batch}, {key: [seconds, a round each]})."""
+    for threads in sorted({1, min(2, cores())}):
+        sessions = {key: session(file, threads) for key, file in files.items()}
+        for batch in (1, 64):
+            x = repeated(example, batch)
+            where = {"threads": threads, "batch": batch}
+            with threads_of_cpu(threads), torch.inference_mode():
+                calls = {key: partial(net, x) for key, net in nets.items()}
+                yield {"runtime": "PyTorch"} | where, race(calls, rounds, CPU)
+            calls = {
+                key: partial(one.run, None, {one.get_inputs()[0].name: x.numpy()})
+                for key, one in sessions.items()
+            }
+            yield {"runtime": "onnxruntime"} | where, race(calls, rounds, CPU)
+
+
+def session(file, threads):
     import onnxruntime
 
-    options, calls = onnxruntime.SessionOptions(), {}
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    for key, net in nets.items():
-        path = Path(folder) / "net.onnx"
-        maestro.export(net, path, x[:1])
-        session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
-        [name] = [one.name for one in session.get_inputs()]
-        calls[key] = partial(session.run, None, {name: x.numpy()})
-    return calls
+    # the threads of one network must not wait in a loop while the next one is timed
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"]
+    )
 
 
 def against(taken, dense):
@@ -149,7 +151,7 @@ def main():
     parser.add_argument(
         "--only", choices=SUBJECTS, help="one network; the rows of the others stay"
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     ran_on = {"processor": processor(), "torch": torch.__version__.split("+")[0]}
     found = written(args.out, ran_on) if args.only else {}
