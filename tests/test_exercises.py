@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import sys
 
 import pytest
@@ -61,6 +62,19 @@ def test_a_solution_imports_what_the_book_installs(notebook):
                     names = [node.module] if hasattr(node, "module") else names
                     packages = {name.partition(".")[0] for name in names}
                     assert packages <= INSTALLED | sys.stdlib_module_names
+
+
+DECIMAL = re.compile(r"(?<![\w.,^{])\d[\d,]*\.\d+(?!\w)")
+
+
+def test_a_solution_in_words_has_no_number_that_the_cell_does_not_show(notebook):
+    """What a run decides must change with the runs; prose would not."""
+    every = [cell for cell in cells(notebook) if exercises.is_one(cell)][1:]
+    for statement, words, code in zip(*[iter(every)] * 3, strict=True):
+        printed = [line for o in code["outputs"] for line in o["text"]]
+        shown = " ".join([text(statement), text(code), *printed])
+        for number in DECIMAL.findall(text(words)):
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", shown), number
 
 
 def test_a_solution_prints_no_verdict_of_the_chapter(notebook):
