@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..config import integer
 from ..paths import ROOT
-from ..results import speed
+from ..results import speed, times
 from ..system import require_writable, threads
 from . import cards, downloads, exercises, generated, notebooks, start, touch
 
@@ -68,7 +68,7 @@ def _write_pages(root, source, seconds, where):
     (pages / "install.md").write_text(start.install_lines(where), "utf-8")
     measured = speed.load("cpu")
     (pages / "gains.md").write_text(start.gains_table(measured), "utf-8")
-    (pages / "losses.md").write_text(start.losses(measured), "utf-8")
+    (pages / "losses.md").write_text(start.losses(times.load()), "utf-8")
     (source / "book" / "runs.md").write_text(generated.runs_page(), "utf-8")
     (source / "book" / "networks.md").write_text(generated.networks_page(), "utf-8")
     if (source / "book" / "touch.md").is_file():

@@ -14,7 +14,7 @@ COLUMNS = {
     "memory, training": "memory",
 }
 SMALL = "lenet"
-UNMEASURED = f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}: `make bench` does it.\n"
+UNMEASURED = f"{NOT_MEASURED.capitalize()}: `make bench` does it.\n"
 
 
 def install_lines(where):
@@ -47,26 +47,25 @@ def gains_table(measurement):
     return f"{table}\nMeasured on: {speed.ran_on(measurement)}.\n"
 
 
-def losses(measurement):
-    """What low rank does to the time of a small network, in two sentences.
+def losses(rows):
+    """What low rank does to the time of a small network, in one or two sentences.
 
-    measurement: of `speed.load`, or None.
+    rows: of `times.load`, or None.
     """
-    if measurement is None:
-        return UNMEASURED
-    low = speed.rows(measurement).query("model == @SMALL and kind == 'lod'")
-    ratios = low.query("share < 1")[["inference_1", "inference_64"]]
-    least, most = ratios.min(axis=None), ratios.max(axis=None)
-    if least > 1:
+    if rows is None:
+        return f"{NOT_MEASURED.capitalize()}: `benchmarks/latency.py` does it.\n"
+    small = rows.query("runtime == 'PyTorch' and ranks == 'as they are'")
+    ratios = small[small.network == NETWORKS[SMALL]].time_share
+    took = f"{ratios.min():.1f} to {ratios.max():.1f}"
+    if ratios.min() > 1:
         return (
-            "Small networks become slower. On a CPU, a merged LeNet takes up to "
-            f"{most:.1f} times as long as the dense LeNet, and is slower at every "
-            "measured rank below the full one: a second small layer costs more than "
-            "the multiplications that it saves.\n"
+            "Small networks become slower. On a CPU, a merged LeNet takes "
+            f"{took} times as long as the dense LeNet, depending on ranks, threads and "
+            "images: a second small layer costs more than the multiplications that it "
+            "saves.\n"
         )
     return (
-        "Small networks gain little. On a CPU, a merged LeNet takes between "
-        f"{least:.1f} and {most:.1f} times as long as the dense LeNet at the measured "
-        "ranks below the full one: a second small layer costs about as much as the "
-        "multiplications that it saves.\n"
+        f"Small networks gain little. On a CPU, a merged LeNet takes {took} times as "
+        "long as the dense LeNet, depending on ranks, threads and images: a second "
+        "small layer costs about as much as the multiplications that it saves.\n"
     )
