@@ -117,9 +117,9 @@ def _do_campaign(args):
 
     configs = catalog.chosen(args.only)
     if not configs:
-        raise ValueError(
-            f"--only {args.only!r}: no run's description has it; see --list"
-        )
+        names = [repr(name) for name in catalog.NAMED if args.only in name]
+        where = f"experiments that do: {', '.join(names)}" if names else "see --list"
+        raise ValueError(f"--only {args.only!r}: no run's description has it; {where}")
     if args.list:
         todo = missing(configs)
         for config in todo:

@@ -101,6 +101,13 @@ def test_campaign_trains_what_was_asked_for(monkeypatch, digits_config, capsys):
     assert given == [(([runs[1]], "cpu", 2), more)]
 
 
+def test_a_part_of_an_experiments_name_is_answered_with_the_names(wrong):
+    line = wrong("campaign", "--only", "table 14")
+    assert "'table 14': no run's description has it; experiments that do: " in line
+    assert "'table 14, short'" in line and "'table 14, paper'" in line
+    assert wrong("campaign", "--only", "tabel").rstrip().endswith("has it; see --list")
+
+
 def test_campaign_without_its_data_says_how_to_get_them(wrong):
     line = wrong("campaign", "--only", "lenet/mnist dense seed 0")
     assert line.startswith("error: ") and "python -m maestro data mnist" in line
