@@ -10,7 +10,7 @@ from maestro.results import claims
 from maestro.results.cells import NOT_RUN
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
 from maestro.results.published import paper_table
-from maestro.results.verdicts import PERPLEXITY, POINTS, RISE, SIZE, report
+from maestro.results.verdicts import PERPLEXITY, POINTS, RISE, SIZE, in_order, report
 
 
 def runs(lambda_gl, accuracies, params=5000):
@@ -204,10 +204,16 @@ def test_one_layer_that_keeps_more_refutes_nesting():
     small, large = made_up(8e-5), made_up(16e-5)
     large["ranks"] = [[0, {"fc1": 9, "fc2": 5}], [2, {"fc1": 6, "fc2": 5}]]
     verdict = claims.nested_ranks(by_id(small, large))
-    assert (verdict.word, verdict.ours, verdict.n) == (HOLDS, 0, 2)
+    assert (verdict.word, verdict.ours, verdict.n) == (UNDECIDED, 0, 2)
     large["ranks"][-1] = [2, {"fc1": 8, "fc2": 5}]
     verdict = claims.nested_ranks(by_id(small, large))
     assert verdict.word == FAILS and "in 1 of 2 cases" in verdict.sentence
+
+
+def test_an_order_that_chance_often_gives_decides_nothing():
+    words = {networks: in_order(0, networks) for networks in ((3,), (4,), (3, 3), ())}
+    assert words == {(3,): UNDECIDED, (4,): HOLDS, (3, 3): HOLDS, (): UNDECIDED}
+    assert in_order(1, (7, 7)) == FAILS
 
 
 def cut(*cuts):

@@ -17,7 +17,7 @@ from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, gap, worst
 from .ranks import nested, rank_history
 from .records import final_ranks
 from .variants import by_lambda, of_variant, per_run
-from .verdicts import ACCURACY, PERPLEXITY, POINTS, SIZE, Verdict, bounds
+from .verdicts import ACCURACY, PERPLEXITY, POINTS, SIZE, Verdict, bounds, in_order
 
 OF_DENSE = "{:.2f}× dense".format
 
@@ -215,7 +215,8 @@ def nested_ranks(records):
     if not pairs:
         return Verdict(claim)
     sentence = f"a larger λ leaves a layer more rank in {more} of {pairs} cases"
-    n, word = sum(map(len, by_seed)), FAILS if more else HOLDS
+    networks = [len(runs) for runs in by_seed]
+    n, word = sum(networks), in_order(more, networks)
     scale = next(iter(records.values()))["config"]["scale"]
     say = "{:.0f} cases against".format
     return Verdict(claim, word, more, 0, n, 0.0, scale, sentence, say)

@@ -3,6 +3,7 @@
 Judged on run records, as those on training are (claims.py).
 """
 
+from collections import Counter
 from math import nan
 
 import numpy as np
@@ -11,7 +12,7 @@ from .cells import variant_name
 from .claims import cuts_of, fewest, grouped
 from .confidence import FAILS, HOLDS, LEVEL, gap, worst
 from .published import printed_row
-from .verdicts import ACCURACY, POINTS, Verdict, bounds
+from .verdicts import ACCURACY, POINTS, Verdict, bounds, in_order
 
 
 def accuracies(records, paper, measure=ACCURACY):
@@ -97,7 +98,9 @@ def smaller_with_lambda(records):
     against = int((steps > 0).sum())
     sentence = f"a larger λ leaves a larger network in {against} of {len(steps)} cases"
     n, say = sum(map(len, sizes)), "{:.0f} cases against".format
-    word = FAILS if against else HOLDS
+    word = in_order(
+        against, Counter(seed for some in sizes for seed in some.index).values()
+    )
     return Verdict(claim, word, against, 0, n, 0.0, scale, sentence, say)
 
 

@@ -4,13 +4,13 @@ The margins come from the paper, not from our runs, and are the same in every ch
 each is the largest deviation over seeds that the paper's tables print, rounded up.
 """
 
-from math import expm1, inf, log, nan
+from math import expm1, factorial, inf, log, nan, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from .cells import NOT_RUN
-from .confidence import FAILS, HOLDS, UNDECIDED
+from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED
 
 POINTS = 0.5  # of accuracy; Tables 11 to 13 print deviations up to 0.49
 RISE = 0.035  # of perplexity, relative; Table 14 prints deviations up to 3.4 %
@@ -63,6 +63,20 @@ def together(words):
     if words & {HOLDS, IN_PART}:
         return IN_PART
     return next((word for word in (FAILS, UNDECIDED) if word in words), NOT_RUN)
+
+
+def in_order(against, networks):
+    """The word on networks that should lie in the order of their lambda_gl.
+
+    Args:
+        against: how many neighbours lie in the other order; one is enough to fail.
+        networks: how many there are of each seed. If lambda_gl had no effect, the k
+            networks of a seed would lie in this order with the probability 1 / k!.
+    """
+    if against:
+        return FAILS
+    by_chance = prod(1 / factorial(k) for k in networks)
+    return HOLDS if by_chance <= 1 - LEVEL else UNDECIDED
 
 
 def counted(number, noun):
