@@ -4,7 +4,9 @@ import pytest
 
 from maestro.deploy.tune import find_lambda, recorded
 from maestro.publish import finding
+from maestro.results import claims
 from maestro.results.cells import NOT_RUN
+from maestro.results.confidence import HOLDS, UNDECIDED
 
 
 def run(lambda_gl, sizes, accuracies):
@@ -31,6 +33,16 @@ def test_costs_are_in_trainings_at_the_answer():
     )
     assert one.search.met and one.search.answer.lambda_gl == 2.0
     assert one.trainings == 2.0  # four epochs, of two that a training has
+
+
+def test_the_searches_of_a_seed_count_once():
+    asked = finding.searches(COURSES | {1: COURSES[0]}, [(90, 50), (99.9, 50)], **GRID)
+    costs = finding.costs(asked)
+    assert list(costs) == [0, 1] and costs[0] == costs[1] == [2.0, asked[2].trainings]
+    verdict = claims.cost_of_a_search({0: [1.0, 2.0], 1: [2.0, 2.0], 2: [1.0, 2.0]})
+    assert verdict.word == HOLDS and verdict.n == 3 and "in 6 searches" in str(verdict)
+    assert claims.cost_of_a_search({0: [1.0, 2.0]}).word == UNDECIDED
+    assert claims.cost_of_a_search({}).word == NOT_RUN
 
 
 def test_few_params_are_a_share_of_the_constraint():

@@ -144,6 +144,14 @@ def digits_run(epochs=2):
     return resolve(RunConfig("digits", "lenet", "maestro", recipe, options))
 
 
+def costs(searches):
+    """{seed: the costs of its searches, met or not, in trainings}."""
+    found = {}
+    for one in searches:
+        found.setdefault(one.seed, []).append(one.trainings)
+    return found
+
+
 def _asked(runs, seed, accuracy, size, search):
     """The search with its cost, divided by that of a training at its answer."""
     answer = search.answer or search.trials[-1]

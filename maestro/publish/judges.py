@@ -222,7 +222,7 @@ def algorithm_2(evidence):
     courses = finding.courses(evidence.find(experiments.lenet_mnist()), seeds)
     wanted = [(a, size) for a in defaults["accuracies"] for size in sizes_]
     asked = finding.searches(courses, wanted, largest=256e-5, smallest=7e-5)
-    verdict = claims.cost_of_a_search([one.trainings for one in asked])
+    verdict = claims.cost_of_a_search(finding.costs(asked))
     return [Part(chapter, "LeNet", verdict._replace(scale="paper"))]
 
 
