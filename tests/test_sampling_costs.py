@@ -7,7 +7,15 @@ from maestro import figures
 from maestro.campaign.experiments import sampling_cifar10
 from maestro.results.cells import NOT_RUN
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
-from maestro.results.sampling import sampled, sampling_table, sampling_verdicts, way
+from maestro.results.sampling import (
+    cut_points,
+    cut_table,
+    order_verdicts,
+    sampled,
+    sampling_table,
+    sampling_verdicts,
+    way,
+)
 
 
 def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
@@ -19,7 +27,7 @@ def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
             record("maestro", pair[seed], 1000, seed=seed, sampler="pair"),
             record("tangent", 90.5 + seed, 1000, seed=seed, sampler="none"),
         ]
-    return dict(rows)
+    return {key: record | {"studies": {}} for key, record in rows}
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -92,3 +100,59 @@ def test_the_figure_has_one_point_a_row():
     assert names[1] == "own steps: pair"
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [line.get_xdata() for line in points] == [[-1], [-10], [0.5]]
+
+
+def cut_records(own=(60.0, 61.0, 62.0)):
+    """The records of `some_records` with the study of uniform cuts, at two shares."""
+    records = some_records()
+    for run in records.values():
+        seed = run["config"]["seed"]
+        found = {"SVD": 70.0 + seed}
+        if run["config"]["method"] != "dense":
+            found["own order"] = own[seed]
+        points = {}
+        for order, accuracy in found.items():
+            for share, less in ((1.0, 0.0), (0.5, 4.0)):
+                what = {"order": order, "share": share}
+                point = {"parameters": what, "test_accuracy": accuracy - less}
+                points[f"{order}, {share:g}"] = point
+        run["studies"] = {"uniform": points}
+    return records
+
+
+def test_the_area_is_the_mean_over_the_shares():
+    table = cut_table(cut_records())
+    assert list(table.columns) == ["1", "0.5", "mean", "runs"]
+    assert list(table.loc["dense", "", "SVD"]) == [
+        "71.0 ± 1.0",
+        "67.0 ± 1.0",
+        "69.0 ± 1.0",
+        3,
+    ]
+    assert table.loc["own steps", "pair", "own order"]["0.5"] == "57.0 ± 1.0"
+    assert cut_table({}).empty
+
+
+@pytest.mark.parametrize(
+    ("own", "word"),
+    [
+        ((60.0, 61.0, 62.0), FAILS),
+        ((70.1, 71.1, 72.1), HOLDS),
+        ((60.0, 71.0, 82.0), UNDECIDED),
+    ],
+)
+def test_orders_of_one_network_are_compared(own, word):
+    verdicts = order_verdicts(cut_records(own))
+    assert [v.word for v in verdicts] == 3 * [word] and verdicts[0].n == 3
+    assert "(own steps, none)" in verdicts[0].claim
+    assert order_verdicts({}) == []
+
+
+def test_the_figure_of_cuts_has_a_line_for_each_sampler_and_the_dense_network():
+    points = cut_points(cut_records()).query("way in ('dense', 'own steps')")
+    fig = figures.uniform_cuts(points)
+    for ax in fig.get_axes():
+        lines = [line for line in ax.lines if line.get_marker() == "None"]
+        assert [line.get_label() for line in lines][1:] == ["none", "pair"]
+    [ax, _] = figures.uniform_cuts(cut_points({})).get_axes()
+    assert [text.get_text() for text in ax.texts] == [NOT_RUN]

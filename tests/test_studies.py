@@ -26,7 +26,8 @@ from maestro.training.machine import made
 def cut_runs(few_digits, digits_config, folders, monkeypatch):
     """Two finished runs on digits: one without a lasso, and the donor of its ranks."""
     monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
-    monkeypatch.delitem(studies.STUDIES, "cuts")  # of which test_cuts.py has the tests
+    for name in ("cuts", "uniform"):  # which have tests of their own
+        monkeypatch.delitem(studies.STUDIES, name)
     configs = [digits_config(epochs=2, lambda_gl=value) for value in (0.0, 3e-3)]
     for config in configs:
         fit(config, task=few_digits)

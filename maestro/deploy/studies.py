@@ -18,6 +18,7 @@ from ..training.distributed import ALONE
 from ..training.machine import made
 from .cuts import can_be_cut, cuts
 from .subject import Subject
+from .uniform import can_be_cut_evenly, uniform_cuts
 
 LASSO = ("lambda_gl", "eps_ps")  # the options in which a donor of ranks may differ
 
@@ -170,6 +171,7 @@ def viewed(subject, known=()):
 # with its ``parameters``.
 STUDIES = {
     "ranks_of": (donors, truncated),
+    "uniform": (can_be_cut_evenly, uniform_cuts),
     "cuts": (can_be_cut, cuts),
     "bleu": (translates, translated),
     "views": (is_compact, viewed),

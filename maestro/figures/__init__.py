@@ -14,7 +14,7 @@ from .runs import (
     rank_progression,
     trade_off,
 )
-from .sampling import sampling_costs
+from .sampling import sampling_costs, uniform_cuts
 from .speed import step_parts, time_against_macs
 from .systems import ablation, frontier
 from .theory import (
@@ -57,4 +57,5 @@ __all__ = [
     "theorem_gaps",
     "time_against_macs",
     "trade_off",
+    "uniform_cuts",
 ]

@@ -5,7 +5,7 @@ from math import inf
 import seaborn as sns
 
 from ..results.cells import NOT_RUN
-from .style import DASHES, GREY, INK, SERIES, missing, sheet
+from .style import DASHES, FACTORS, GREY, INK, SERIES, missing, sheet
 
 
 def sampling_costs(table):
@@ -50,4 +50,34 @@ def sampling_costs(table):
         ax.set(xlabel="accuracy, points above the dense network", ylabel="")
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.spines["left"].set_color(GREY)
+    return fig
+
+
+def uniform_cuts(points):
+    """Accuracy against the share of the ranks of all layers, a panel for each order.
+
+    A line is the mean of one sampler, and a pale dot is one seed. The dashed line is
+    the SVD of the dense network, in both panels.
+
+    points: of `sampling.cut_points`, of one way and the dense networks.
+    """
+    orders = ("own order", "SVD")
+    with sheet(2, 3.4, sharey=True) as (fig, axes):
+        if points.empty:
+            for ax in axes:
+                missing(fig, ax, NOT_RUN)
+            return fig
+        samplers = [name for name in dict.fromkeys(points.sampler) if name]
+        colors = dict(zip(samplers, (*SERIES, FACTORS), strict=False))
+        for ax, order in zip(axes, orders, strict=True):
+            for sampler, some in points.groupby("sampler", sort=False):
+                shown = some[some.order == (order if sampler else "SVD")]
+                color = colors.get(sampler, INK)
+                means = shown.groupby("share").accuracy.mean()
+                ax.plot(shown.share, shown.accuracy, "o", color=color, alpha=0.25, ms=3)
+                style = "-" if sampler else DASHES
+                ax.plot(means.index, means, ls=style, color=color, label=sampler)
+            ax.set(title=f"columns: {order}", xlabel="share of the ranks of all layers")
+        axes[0].set_ylabel("accuracy (%)")
+        axes[1].legend(title="sampler")
     return fig

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .cells import plus_minus, ratio
 from .confidence import gap
-from .variants import per_run
+from .variants import per_run, variant_columns
 from .verdicts import POINTS, Verdict, bounds
 
 UNSAMPLED = "none"
@@ -86,6 +86,70 @@ def sampling_verdicts(records, sampler="pair"):
         for row in table[table.sampler == sampler].itertuples()
         if row.from_unsampled
     ]
+
+
+CUT = ["way", "sampler", "order", "share", "seed", "accuracy"]
+HALF = 0.5  # of the ranks, at which orders are judged
+
+
+def cut_points(records):
+    """The points of the study "uniform": one row for each run, order and share.
+
+    Args:
+        records: {id: record} of one task, model and scale.
+    Returns:
+        DataFrame with the columns CUT; order: of the columns; share: of the ranks of
+        all layers; way and sampler are "dense" and "" for dense networks.
+    """
+    configs = [columns["config"] for columns in variant_columns(records)]
+    rate, rows = max((config.recipe.lr for config in configs), default=0), []
+    for config, record in zip(configs, records.values(), strict=True):
+        low_rank = config.method != "dense"
+        name = way(config, rate) if low_rank else "dense"
+        sampler = config.options["sampler"] if low_rank else ""
+        for point in record["studies"].get("uniform", {}).values():
+            what = point["parameters"]
+            row = name, sampler, what["order"], what["share"], config.seed
+            rows.append((*row, point["test_accuracy"]))
+    return pd.DataFrame(rows, columns=CUT)
+
+
+def cut_table(records):
+    """Accuracy by share of the ranks, as text; empty without points.
+
+    The last column is the mean over the shares: the area under the curve.
+    """
+    rows = {}
+    for key, some in cut_points(records).groupby(CUT[:3], sort=False):
+        by_seed = some.pivot(index="seed", columns="share", values="accuracy")
+        shares = {f"{share:.3g}": by_seed[share] for share in sorted(by_seed)[::-1]}
+        rows[key] = {
+            name: plus_minus(values.mean(), values.std(), ".1f")
+            for name, values in (shares | {"mean": by_seed.mean(axis=1)}).items()
+        } | {"runs": len(by_seed)}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    names = ["steps", "sampler", "columns"]
+    return table.rename_axis(index=names) if rows else table
+
+
+def order_verdicts(records, share=HALF):
+    """[Verdict] on the columns' own order beside that of the SVD, for each way.
+
+    Both orders are of one trained network, cut to ``share`` of its ranks. The claim
+    holds if its own order is more accurate.
+    """
+    points = cut_points(records).query("share == @share and way != 'dense'")
+    found = []
+    for (name, sampler), some in points.groupby(["way", "sampler"], sort=False):
+        orders = some.pivot(index="seed", columns="order", values="accuracy").dropna()
+        difference = gap(list(orders["own order"] - orders["SVD"]))
+        say = "{:+.2f} points".format
+        claim = f"The own order beats the SVD of the products ({name}, {sampler})"
+        words = f"{say(difference.mean)}{bounds(difference, say)} at {share:g} of ranks"
+        word, n = difference.above(0), len(orders)
+        given = claim, word, difference.mean, nan, n, 0.0
+        found.append(Verdict(*given, sentence=words, say=say))
+    return found
 
 
 def _verdict(row):

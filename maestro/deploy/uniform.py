@@ -1,0 +1,60 @@
+"""The study of uniform cuts: all layers at one share of their ranks, in two orders.
+
+A network that was trained by LoD has columns in the order that training gave them, and
+in that of the SVD of its trained products, layer by layer. A dense network has its SVD.
+Nothing is trained again, and batch norm's statistics are estimated anew for every cut,
+and for the whole network as well.
+"""
+
+import torch
+
+from ..lowrank import low_rank_layers, ranks
+from ..lowrank.factorize import svd_factors
+from .cuts import IMAGES, at_ranks
+from .subject import factorised
+
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.125)  # of the ranks
+OWN, BY_SVD = "own order", "SVD"
+
+
+def can_be_cut_evenly(subject):
+    """Whether a run on images trained a dense network, or factors without a lasso."""
+    config = subject.config
+    whole = config.method == "dense" or config.options.get("lambda_gl") == 0
+    return config.task in IMAGES and whole
+
+
+def uniform_cuts(subject, known=()):
+    """The networks with all layers at one share of their ranks, at least one column.
+
+    Yields (name, {parameters, test_accuracy (%), test_loss}).
+    """
+    for order, network in orders(subject).items():
+        full = ranks(network)
+        for share in SHARES:
+            name = f"{order}, {share:g}"
+            if name not in known:
+                cut = {layer: max(1, int(share * r)) for layer, r in full.items()}
+                small = at_ranks(network, cut)
+                figures = subject.evaluate(small, recalibrated=True)
+                yield name, {"parameters": {"order": order, "share": share}} | figures
+
+
+def orders(subject):
+    """{order of the columns: a network with its columns in this order}."""
+    network = subject.network()
+    if not low_rank_layers(network):
+        return {BY_SVD: factorised(network)}
+    return {OWN: network, BY_SVD: by_svd(subject.network())}
+
+
+@torch.no_grad()
+def by_svd(network):
+    """``network`` with the columns of every layer in the order of its SVD, in place.
+
+    The layers are those of networks for images, which have one block each.
+    """
+    for layer in low_rank_layers(network).values():
+        U, V = svd_factors(layer.matrix())
+        layer.set_factors(U[:, : layer.rank], V[:, : layer.rank])
+    return network
