@@ -8,9 +8,18 @@ from test_tables import by_id, made_up, translating
 
 from maestro.results import claims
 from maestro.results.cells import NOT_RUN
-from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
+from maestro.results.confidence import FAILS, HOLDS, UNDECIDED, Gap
 from maestro.results.published import paper_table
-from maestro.results.verdicts import PERPLEXITY, POINTS, RISE, SIZE, in_order, report
+from maestro.results.verdicts import (
+    ACCURACY,
+    PERPLEXITY,
+    POINTS,
+    RISE,
+    SIZE,
+    in_margin,
+    in_order,
+    report,
+)
 
 
 def runs(lambda_gl, accuracies, params=5000):
@@ -274,3 +283,15 @@ def test_missing_runs_are_not_judged():
         claims.no_loss_at_zero(DENSE),
     ]:
         assert verdict.word == NOT_RUN and verdict.n == 0
+
+
+def test_a_clear_difference_within_the_margin_is_called_worse():
+    worse = Gap(-0.4, -0.48, -0.31)
+    say = ACCURACY.say
+    words = ", worse, but within the margin of 0.50 points"
+    assert in_margin(worse, POINTS, say) == words
+    for other in (Gap(-0.4, -0.9, 0.1), Gap(-0.2, -0.4, 0.0), Gap(-1, -1.2, -0.7)):
+        assert in_margin(other, POINTS, say) == ""
+    less = Gap(-0.02, -0.03, -0.01)
+    words = in_margin(less, PERPLEXITY.margin, PERPLEXITY.say)
+    assert words.endswith("of 3.5% perplexity")

@@ -9,7 +9,7 @@ from .confidence import FAILS, HOLDS, gap, worst
 from .published import paper_table
 from .records import config_of
 from .systems import accounts, system
-from .verdicts import POINTS, Verdict, bounds
+from .verdicts import POINTS, Verdict, bounds, in_margin
 
 # {row here: the row of Table 5}; the paper does not say which full pass it has
 PRINTED = {
@@ -107,6 +107,7 @@ def _no_better(records, name):
 def _judged(claim, difference, n, name):
     say = "{:+.2f} points".format
     sentence = f"{say(difference.mean)} to the runs {name}{bounds(difference, say)}"
+    sentence += in_margin(difference, POINTS, say)
     theirs = printed_ablation().accuracy
     paper = theirs["Maestro"] - theirs[name]
     word = difference.above(-POINTS)

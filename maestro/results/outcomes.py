@@ -12,7 +12,7 @@ from .cells import variant_name
 from .claims import cuts_of, fewest, grouped
 from .confidence import FAILS, HOLDS, LEVEL, gap, worst
 from .published import printed_row
-from .verdicts import ACCURACY, POINTS, Verdict, bounds, in_order
+from .verdicts import ACCURACY, POINTS, Verdict, bounds, in_margin, in_order
 
 
 def accuracies(records, paper, measure=ACCURACY):
@@ -74,6 +74,7 @@ def smaller_and_as_good(records, paper=None, measure=ACCURACY):
     sentence = (
         f"{shares[named]:.2f}× the parameters at {variant_name(named)}, "
         f"{measure.say(gaps[named].mean)} to dense{bounds(gaps[named], measure.say)}"
+        f"{in_margin(gaps[named], measure.margin, measure.say)}"
     )
     n, theirs = min(len(low_rank[named]), len(dense)), nan
     if paper is not None and (row := printed_row(paper, named)) is not None:

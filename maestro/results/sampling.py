@@ -11,7 +11,7 @@ import pandas as pd
 from .cells import plus_minus, ratio
 from .confidence import gap
 from .variants import per_run, variant_columns
-from .verdicts import POINTS, Verdict, bounds
+from .verdicts import POINTS, Verdict, bounds, in_margin
 
 UNSAMPLED = "none"
 
@@ -155,6 +155,7 @@ def order_verdicts(records, share=HALF):
 def _verdict(row):
     difference = row.from_unsampled
     say = "{:+.2f} points".format
+    words = f"{say(difference.mean)} against no sampling{bounds(difference, say)}"
     return Verdict(
         f"Sampling costs nothing ({row.way}, {row.sampler})",
         difference.above(-POINTS),
@@ -162,7 +163,7 @@ def _verdict(row):
         nan,
         row.n,
         POINTS,
-        sentence=f"{say(difference.mean)} against no sampling{bounds(difference, say)}",
+        sentence=words + in_margin(difference, POINTS, say),
         say=say,
     )
 

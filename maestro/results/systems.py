@@ -17,7 +17,7 @@ from .confidence import gap, worst
 from .published import paper_table
 from .records import config_of
 from .variants import differences, variant_columns
-from .verdicts import ACCURACY, Verdict, bounds
+from .verdicts import ACCURACY, Verdict, bounds, in_margin
 
 BITS = 32  # of a number
 NARROW = "dense, narrow"  # a dense network of fewer channels than the widest one
@@ -238,6 +238,7 @@ def _against(claim, name, pairs, measure):
     """The verdict on one system; pairs: of `_pairs`."""
     sentence = "; ".join(
         f"{measure.say(gap.mean)}{bounds(gap, measure.say)} to {row.label}"
+        f"{in_margin(gap, measure.margin, measure.say)}"
         for row, _, gap in pairs
     )
     word = worst({gap.above(-measure.margin) for *_, gap in pairs})

@@ -123,3 +123,13 @@ def bounds(difference, say):
         return ""
     low, high = (say(bound).split(" ")[0] for bound in difference[1:])
     return f" (95 % bounds {low} and {high})"
+
+
+def in_margin(difference, margin, say):
+    """', worse, but within the margin of 0.50 points', where the bounds say so; or ''.
+
+    Such a difference counts as none, although chance does not explain it.
+    """
+    if -margin < difference.low and difference.high < 0:
+        return f", worse, but within the margin of {say(-margin).lstrip('+-')}"
+    return ""
