@@ -7,6 +7,7 @@ import pytest
 
 import maestro
 from maestro import MODES
+from maestro.campaign import baselines
 from maestro.campaign.experiments import (
     compact_cifar10_tangent,
     cut_afterwards,
@@ -15,8 +16,8 @@ from maestro.campaign.experiments import (
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
 from maestro.publish import autodoc
-from maestro.results import records, sizes, times
-from maestro.results.confidence import FAILS
+from maestro.results import ablation, records, sizes, times
+from maestro.results.confidence import FAILS, gap
 from maestro.results.verdicts import POINTS, RISE, SIZE
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -148,3 +149,21 @@ def test_what_is_said_of_small_networks_is_so():
     chosen = rows[rows.ranks == "by the clock"].macs_share
     assert set(chosen["LeNet"]) == {1.0}
     assert rows.ms["LeNet"].max() < 1
+
+
+def test_what_is_said_of_the_ablation_is_so():
+    """Chapter 22, LeNet: shrinking costs accuracy, the distilled pass brings some."""
+    runs = records.find(baselines.ablation("lenet", "paper", (0, 1, 2)))
+    table, rows = ablation.ablation(runs), ablation.by_row(runs)
+    ours, late = table.loc["Maestro"], table.loc["without shrinking"]
+    assert table.n.min() == 3
+
+    def accuracies(row):
+        return [run["history"]["test_accuracy"] for run in rows[row].values()]
+
+    final = {row: [course[-1] for course in accuracies(row)] for row in rows}
+    for name in ("without shrinking", "with a full pass, distilled"):
+        assert gap(final["Maestro"], final[name]).high < 0
+    assert abs(late.params / ours.params - 1) < SIZE and late.cost > 1
+    assert 2 < table.cost["with a full pass, distilled"] < 2.2
+    assert min(c[-1] - c[-2] for c in accuracies("with a full pass")) < -1
