@@ -146,6 +146,10 @@ def test_orders_of_one_network_are_compared(own, word):
     assert [v.word for v in verdicts] == 3 * [word] and verdicts[0].n == 3
     assert "(own steps, none)" in verdicts[0].claim
     assert order_verdicts({}) == []
+    half = cut_records(own)
+    for run in half.values():
+        run["studies"]["uniform"].pop("SVD, 0.5")
+    assert order_verdicts(half) == []
 
 
 def test_the_figure_of_cuts_has_a_line_for_each_sampler_and_the_dense_network():
