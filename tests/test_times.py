@@ -17,7 +17,12 @@ def measured(tmp_path):
         where = {"runtime": "PyTorch", "threads": 1, "batch": batch}
         cut = {"ranks": "as they are", "share": 0.5, "macs": 50, "dense_macs": 100}
         rows.append(where | cut | {"ms": ms, "ratio": 0.75})
-    content = json.dumps({"ran_on": {}, "networks": {"LeNet": {"rows": rows}}})
+    content = json.dumps(
+        {
+            "ran_on": {"processor": "a CPU", "torch": "2"},
+            "networks": {"LeNet": {"rows": rows}},
+        }
+    )
     (tmp_path / "latency.json").write_text(content)
     return tmp_path
 
@@ -25,6 +30,7 @@ def measured(tmp_path):
 def test_shares_are_of_the_dense_network_in_the_same_setting(measured):
     rows = times.load(measured)
     assert list(rows.time_share) == [0.75, 0.75] and list(rows.macs_share) == [0.5, 0.5]
+    assert times.ran_on(measured) == "a CPU, PyTorch 2"
     panels = times.panels(rows, "LeNet")
     assert list(panels) == ["PyTorch,\n1 image", "PyTorch,\n64 images"]
     assert panels["PyTorch,\n1 image"] == [("as they are", [0.5], [0.75])]
@@ -36,6 +42,7 @@ def test_shares_are_of_the_dense_network_in_the_same_setting(measured):
 
 def test_what_was_not_measured_is_said(tmp_path):
     rows = times.load(tmp_path)
+    assert times.ran_on(tmp_path) == "not measured yet"
     assert rows is None and times.panels(rows, "LeNet") == {}
     assert times.ranges(rows, ["LeNet"]) == "not measured yet"
     fig = figures.time_against_macs({})

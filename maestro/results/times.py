@@ -24,6 +24,15 @@ def load(folder=measured.FOLDER):
     return rows.rename(columns={"ratio": "time_share"})
 
 
+def ran_on(folder=measured.FOLDER):
+    """The processor and the release of PyTorch of `load`, in words."""
+    measurement = measured.load("latency", folder)
+    if measurement is None:
+        return NOT_MEASURED
+    where = measurement["ran_on"]
+    return f"{where['processor']}, PyTorch {where['torch']}"
+
+
 def panels(rows, network, batches=(1, 64), threads=1):
     """The lines of a figure of one network, a panel for each runtime and batch.
 
