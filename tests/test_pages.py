@@ -16,8 +16,8 @@ from maestro.campaign.experiments import (
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
 from maestro.publish import autodoc
-from maestro.results import ablation, records, sizes, times
-from maestro.results.confidence import FAILS, gap
+from maestro.results import ablation, records, sampling, sizes, times
+from maestro.results.confidence import FAILS, HOLDS, UNDECIDED, gap
 from maestro.results.verdicts import POINTS, RISE, SIZE
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -167,3 +167,33 @@ def test_what_is_said_of_the_ablation_is_so():
     assert abs(late.params / ours.params - 1) < SIZE and late.cost > 1
     assert 2 < table.cost["with a full pass, distilled"] < 2.2
     assert min(c[-1] - c[-2] for c in accuracies("with a full pass")) < -1
+
+
+def test_what_is_said_of_samplers_is_so():
+    """Chapter 17, two epochs: the factors, the samplers, and the order of columns."""
+    runs = records.find(sampling_cifar10())
+    table = sampling.sampled(runs).set_index(["way", "sampler"])
+    assert table.n.min() == 3
+    dense, start = table.from_dense, "tangent steps, dense start"
+    assert (
+        dense["own steps", "none"].high
+        < dense["own steps, 0.33 of the rate", "none"].mean
+    )
+    assert dense["own steps, 0.33 of the rate", "none"].high < 0
+    for way in ("tangent steps", start):
+        assert dense[way, "none"].low < 0 < dense[way, "none"].high
+    cost = table.from_unsampled
+    for way in ("own steps", "own steps, 0.33 of the rate", "tangent steps"):
+        assert cost[way, "pair"].mean < -5
+    assert -2 < cost[start, "pair"].mean < -1
+    assert cost[start, "pair"].above(-POINTS) == UNDECIDED
+    assert cost[start, "upper"].above(-POINTS) == HOLDS
+    most = table.loc[start].from_unsampled.drop("none").map(lambda gap: gap.mean)
+    assert set(most.nsmallest(2).index) == {"independent", "fraction"}
+    found = sampling.order_verdicts(runs)
+    orders = {v.claim.split("(")[1][:-1]: v for v in found}
+    assert HOLDS not in {v.word for v in found}
+    for sampler, word in {"pair": FAILS, "upper": FAILS}.items():
+        assert orders[f"{start}, {sampler}"].word == word
+    for sampler in ("independent", "fraction"):
+        assert abs(orders[f"{start}, {sampler}"].ours) < 1
