@@ -122,6 +122,7 @@ def cut_table(records):
     rows = {}
     for key, some in cut_points(records).groupby(CUT[:3], sort=False):
         by_seed = some.pivot(index="seed", columns="share", values="accuracy")
+        by_seed = by_seed.dropna()  # a study may be incomplete
         shares = {f"{share:.3g}": by_seed[share] for share in sorted(by_seed)[::-1]}
         rows[key] = {
             name: plus_minus(values.mean(), values.std(), ".1f")
