@@ -54,7 +54,7 @@ def sampling_costs(table):
 
 
 def uniform_cuts(points):
-    """Accuracy against the share of the ranks of all layers, a panel for each order.
+    """Points lost against the share of the ranks of all layers, a panel for each order.
 
     A line is the mean of one sampler, and a pale dot is one seed. The dashed line is
     the SVD of the dense network, in both panels.
@@ -73,11 +73,11 @@ def uniform_cuts(points):
             for sampler, some in points.groupby("sampler", sort=False):
                 shown = some[some.order == (order if sampler else "SVD")]
                 color = colors.get(sampler, INK)
-                means = shown.groupby("share").accuracy.mean()
-                ax.plot(shown.share, shown.accuracy, "o", color=color, alpha=0.25, ms=3)
+                means = shown.groupby("share").points.mean()
+                ax.plot(shown.share, shown.points, "o", color=color, alpha=0.25, ms=3)
                 style = "-" if sampler else DASHES
                 ax.plot(means.index, means, ls=style, color=color, label=sampler)
             ax.set(title=f"columns: {order}", xlabel="share of the ranks of all layers")
-        axes[0].set_ylabel("accuracy (%)")
-        axes[1].legend(title="sampler")
+        axes[0].set_ylabel("accuracy, points above the uncut network")
+        axes[1].legend(title="sampler", loc="lower right")
     return fig

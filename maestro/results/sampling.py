@@ -88,7 +88,7 @@ def sampling_verdicts(records, sampler="pair"):
     ]
 
 
-CUT = ["way", "sampler", "order", "share", "seed", "accuracy"]
+CUT = ["way", "sampler", "order", "share", "seed", "accuracy", "points"]
 HALF = 0.5  # of the ranks, at which orders are judged
 
 
@@ -99,35 +99,57 @@ def cut_points(records):
         records: {id: record} of one task, model and scale.
     Returns:
         DataFrame with the columns CUT; order: of the columns; share: of the ranks of
-        all layers; way and sampler are "dense" and "" for dense networks.
+        all layers; points: above the same network with all its columns; way and sampler
+        are "dense" and "" for dense networks. An incomplete study is left out.
     """
     configs = [columns["config"] for columns in variant_columns(records)]
-    rate, rows = max((config.recipe.lr for config in configs), default=0), []
+    rate = max((config.recipe.lr for config in configs), default=0)
+    names, rows = {}, []
     for config, record in zip(configs, records.values(), strict=True):
         low_rank = config.method != "dense"
         name = way(config, rate) if low_rank else "dense"
         sampler = config.options["sampler"] if low_rank else ""
-        for point in record["studies"].get("uniform", {}).values():
-            what = point["parameters"]
-            row = name, sampler, what["order"], what["share"], config.seed
-            rows.append((*row, point["test_accuracy"]))
-    return pd.DataFrame(rows, columns=CUT)
+        place = names.setdefault((name, sampler), len(names))
+        found = record["studies"].get("uniform", {})
+        for order, some in _by_order(found).items():
+            for share, accuracy in some.items():
+                row = name, sampler, order, share, config.seed, accuracy
+                rows.append((place, *row, accuracy - some[1.0]))
+    table = pd.DataFrame(rows, columns=["place", *CUT])
+    made = table.groupby(["place", "order", "seed"]).share.transform("size")
+    whole = table[made == table.share.nunique()]
+    return whole.sort_values("place", kind="stable")[CUT]
+
+
+def _by_order(points):
+    """{order: {share: accuracy}} of one run's study."""
+    found = {}
+    for point in points.values():
+        what = point["parameters"]
+        found.setdefault(what["order"], {})[what["share"]] = point["test_accuracy"]
+    return found
 
 
 def cut_table(records):
-    """Accuracy by share of the ranks, as text; empty without points.
+    """Points lost by share of the ranks, as text; empty without points.
 
-    The last column is the mean over the shares: the area under the curve.
+    Each network is compared with itself, uncut. The last column but one is the mean
+    over the shares: the area above the curve.
     """
     rows = {}
     for key, some in cut_points(records).groupby(CUT[:3], sort=False):
-        by_seed = some.pivot(index="seed", columns="share", values="accuracy")
-        by_seed = by_seed.dropna()  # a study may be incomplete
-        shares = {f"{share:.3g}": by_seed[share] for share in sorted(by_seed)[::-1]}
-        rows[key] = {
-            name: plus_minus(values.mean(), values.std(), ".1f")
-            for name, values in (shares | {"mean": by_seed.mean(axis=1)}).items()
-        } | {"runs": len(by_seed)}
+        whole = some[some.share == 1].accuracy
+        lost = some[some.share < 1].assign(lost=-some.points)
+        cut = lost.pivot(index="seed", columns="share", values="lost")
+        shares = {f"{share:g}": cut[share] for share in sorted(cut)[::-1]}
+        rows[key] = (
+            {"uncut (%)": plus_minus(whole.mean(), whole.std(), ".1f")}
+            | {
+                name: plus_minus(values.mean(), values.std(), ".1f")
+                for name, values in (shares | {"mean": cut.mean(axis=1)}).items()
+            }
+            | {"runs": len(cut)}
+        )
     table = pd.DataFrame.from_dict(rows, orient="index")
     names = ["steps", "sampler", "columns"]
     return table.rename_axis(index=names) if rows else table
