@@ -40,7 +40,10 @@ def test_at_full_rank_the_layer_is_the_same(layer):
     linear = isinstance(layer, nn.Linear)
     x = torch.randn(2, 7) if linear else torch.randn(2, layer.in_channels, 9, 8)
     pair = factorised(layer, min(unrolled(layer))).double()
-    torch.testing.assert_close(pair(x.double()), layer(x.double()))
+    # the factors are stored in single precision, which rounds each by 6e-8 of itself
+    torch.testing.assert_close(
+        pair(x.double()), layer(x.double()), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_ranks_are_the_largest_that_fit():
