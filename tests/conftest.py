@@ -24,6 +24,7 @@ from maestro.paths import ROOT, data_folder
 from maestro.publish.browser import NO_BROWSER, find_browser
 from maestro.results import records
 from maestro.training import checkpoints
+from maestro.training.fit import fit
 
 THREADS = os.environ.get("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(THREADS))
@@ -125,6 +126,23 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "CACHE", cache)
     monkeypatch.setattr(records, "RUNS", runs)
     return SimpleNamespace(cache=cache, runs=runs, checkpoints=cache / "checkpoints")
+
+
+@pytest.fixture
+def studied(few_digits, folders, monkeypatch):
+    """A dense run, one by LoD without a lasso and one with it, trained for studies.
+
+    Each has one epoch on `few_digits`, which is every task's data in this test.
+    """
+    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+    configs = [
+        digits_run("dense", epochs=1),
+        digits_run(epochs=1, lambda_gl=0.0, eps_ps=0.0),
+        digits_run(epochs=1),
+    ]
+    for config in configs:
+        fit(config, task=few_digits)
+    return configs
 
 
 class House:

@@ -7,30 +7,20 @@ import pytest
 import torch
 
 import maestro
-from maestro import datasets
 from maestro.deploy import cuts, studies
 from maestro.deploy.cuts import SEARCHES, Cut, Paths
 from maestro.deploy.subject import Subject
 from maestro.results import records
-from maestro.training.fit import fit
 from maestro.training.loop import Training
 
 
 @pytest.fixture
-def runs(few_digits, digits_config, folders, monkeypatch):
-    """A dense run and one by LoD without a lasso, of one epoch each."""
-    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+def runs(studied, monkeypatch):
+    """The runs of `studied`, with few cuts to study."""
     monkeypatch.setattr(cuts, "SHARES", {"macs": (0.6,), "params": (1 / 3, 0.01)})
     small = cuts.Extent(images=40)
     monkeypatch.setattr(cuts, "ON_CPU", cuts.ON_CPU | {1e6: small})
-    configs = [
-        digits_config("dense", epochs=1),
-        digits_config(epochs=1, lambda_gl=0.0, eps_ps=0.0),
-        digits_config(epochs=1),
-    ]
-    for config in configs:
-        fit(config, task=few_digits)
-    return configs
+    return studied
 
 
 def test_dense_runs_and_those_without_a_lasso_are_cut(runs):

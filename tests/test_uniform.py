@@ -6,35 +6,26 @@ import pytest
 import torch
 
 import maestro
-from maestro import datasets
 from maestro.deploy import studies, uniform
 from maestro.deploy.subject import Subject
 from maestro.lowrank import low_rank_layers
 from maestro.results import records
-from maestro.training.fit import fit
+from maestro.results.sampling import BY_SVD, OWN
 
 
 @pytest.fixture
-def runs(few_digits, digits_config, folders, monkeypatch):
-    """A dense run, one by LoD without a lasso and one with it, of one epoch each."""
-    monkeypatch.setattr(datasets, "load", lambda *_: few_digits)
+def runs(studied, monkeypatch):
+    """The runs of `studied`; their studies are those of uniform cuts alone."""
     monkeypatch.delitem(studies.STUDIES, "cuts")
-    configs = [
-        digits_config("dense", epochs=1),
-        digits_config(epochs=1, lambda_gl=0.0, eps_ps=0.0),
-        digits_config(epochs=1),
-    ]
-    for config in configs:
-        fit(config, task=few_digits)
-    return configs
+    return studied
 
 
 def test_whole_networks_are_cut(runs):
     found = records.find(runs)
     subjects = [Subject(config, found) for config in runs]
     assert [uniform.can_be_cut_evenly(s) for s in subjects] == [True, True, False]
-    assert list(uniform.orders(subjects[0])) == ["SVD"]
-    assert list(uniform.orders(subjects[1])) == ["own order", "SVD"]
+    assert list(uniform.orders(subjects[0])) == [BY_SVD]
+    assert list(uniform.orders(subjects[1])) == [OWN, BY_SVD]
 
 
 def test_the_points_are_those_of_truncated_networks(runs):

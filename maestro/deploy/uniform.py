@@ -14,7 +14,7 @@ from .cuts import IMAGES, at_ranks
 from .subject import factorised
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the ranks
-OWN, BY_SVD = "own order", "SVD"
+OWN, BY_SVD = "own order", "SVD"  # as results/sampling.py reads them
 
 
 def can_be_cut_evenly(subject):

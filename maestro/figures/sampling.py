@@ -5,6 +5,7 @@ from math import inf
 import seaborn as sns
 
 from ..results.cells import NOT_RUN
+from ..results.sampling import BY_SVD, OWN
 from .style import DASHES, FACTORS, GREY, INK, SERIES, missing, sheet
 
 
@@ -54,14 +55,14 @@ def sampling_costs(table):
 
 
 def uniform_cuts(points):
-    """Points lost against the share of the ranks of all layers, a panel for each order.
+    """Accuracy against the share of the ranks of all layers, a panel for each order.
 
-    A line is the mean of one sampler, and a pale dot is one seed. The dashed line is
-    the SVD of the dense network, in both panels.
+    In points above the uncut network. A line is the mean of one sampler, and a pale
+    dot is one seed. The dashed line is the SVD of the dense network, in both panels.
 
     points: of `sampling.cut_points`, of one way and the dense networks.
     """
-    orders = ("own order", "SVD")
+    orders = (OWN, BY_SVD)
     with sheet(2, 3.4, sharey=True) as (fig, axes):
         if points.empty:
             for ax in axes:
@@ -71,7 +72,7 @@ def uniform_cuts(points):
         colors = dict(zip(samplers, (*SERIES, FACTORS), strict=False))
         for ax, order in zip(axes, orders, strict=True):
             for sampler, some in points.groupby("sampler", sort=False):
-                shown = some[some.order == (order if sampler else "SVD")]
+                shown = some[some.order == (order if sampler else BY_SVD)]
                 color = colors.get(sampler, INK)
                 means = shown.groupby("share").points.mean()
                 ax.plot(shown.share, shown.points, "o", color=color, alpha=0.25, ms=3)

@@ -31,7 +31,9 @@ def power(value):
 
 
 def plus_minus(mean, std, form):
-    return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
+    """``mean ± std`` in the format ``form``; the sign that it may ask for is mean's."""
+    deviation = f" ± {std:{form.removeprefix('+')}}"
+    return f"{mean:{form}}" + ("" if math.isnan(std) else deviation)
 
 
 def count(mean, std):

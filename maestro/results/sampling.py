@@ -89,6 +89,7 @@ def sampling_verdicts(records, sampler="pair"):
 
 
 CUT = ["way", "sampler", "order", "share", "seed", "accuracy", "points"]
+OWN, BY_SVD = "own order", "SVD"  # of the columns: that of training, that of an SVD
 HALF = 0.5  # of the ranks, at which orders are judged
 
 
@@ -100,7 +101,8 @@ def cut_points(records):
     Returns:
         DataFrame with the columns CUT; order: of the columns; share: of the ranks of
         all layers; points: above the same network with all its columns; way and sampler
-        are "dense" and "" for dense networks. An incomplete study is left out.
+        are "dense" and "" for dense networks. A run whose study is incomplete is left
+        out.
     """
     configs = [columns["config"] for columns in variant_columns(records)]
     rate = max((config.recipe.lr for config in configs), default=0)
@@ -116,9 +118,10 @@ def cut_points(records):
                 row = name, sampler, order, share, config.seed, accuracy
                 rows.append((place, *row, accuracy - some[1.0]))
     table = pd.DataFrame(rows, columns=["place", *CUT])
-    made = table.groupby(["place", "order", "seed"]).share.transform("size")
-    whole = table[made == table.share.nunique()]
-    return whole.sort_values("place", kind="stable")[CUT]
+    made = table.groupby(["place", "seed"]).share.transform("size")
+    orders = (table.way != "dense") + 1
+    complete = table[made == table.share.nunique() * orders]
+    return complete.sort_values("place", kind="stable")[CUT]
 
 
 def _by_order(points):
@@ -131,21 +134,20 @@ def _by_order(points):
 
 
 def cut_table(records):
-    """Points lost by share of the ranks, as text; empty without points.
+    """Points above the uncut network by share of the ranks, as text; empty without any.
 
-    Each network is compared with itself, uncut. The last column but one is the mean
-    over the shares: the area above the curve.
+    Each network is compared with itself. The last column but one is the mean over the
+    shares: the area between the curve and that of the uncut network.
     """
     rows = {}
     for key, some in cut_points(records).groupby(CUT[:3], sort=False):
         whole = some[some.share == 1].accuracy
-        lost = some[some.share < 1].assign(lost=-some.points)
-        cut = lost.pivot(index="seed", columns="share", values="lost")
+        cut = some[some.share < 1].pivot(index="seed", columns="share", values="points")
         shares = {f"{share:g}": cut[share] for share in sorted(cut)[::-1]}
         rows[key] = (
             {"uncut (%)": plus_minus(whole.mean(), whole.std(), ".1f")}
             | {
-                name: plus_minus(values.mean(), values.std(), ".1f")
+                name: plus_minus(values.mean(), values.std(), "+.1f")
                 for name, values in (shares | {"mean": cut.mean(axis=1)}).items()
             }
             | {"runs": len(cut)}
@@ -165,10 +167,7 @@ def order_verdicts(records, share=HALF):
     found = []
     for (name, sampler), some in points.groupby(["way", "sampler"], sort=False):
         orders = some.pivot(index="seed", columns="order", values="accuracy")
-        orders = orders.reindex(columns=["own order", "SVD"]).dropna()
-        if orders.empty:  # the study is not complete yet
-            continue
-        difference = gap(list(orders["own order"] - orders["SVD"]))
+        difference = gap(list(orders[OWN] - orders[BY_SVD]))
         say = "{:+.2f} points".format
         claim = f"The own order beats the SVD of the products ({name}, {sampler})"
         words = f"{say(difference.mean)}{bounds(difference, say)} at {share:g} of ranks"
