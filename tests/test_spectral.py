@@ -26,17 +26,16 @@ def test_vgg19_has_the_published_sizes(share, params):
 
 
 @pytest.mark.parametrize(
-    "layer",
+    "make",
     [
-        nn.Linear(7, 5),
-        nn.Conv2d(3, 6, 3, stride=2, padding=1),
-        nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), bias=False),
-        nn.Conv2d(5, 4, 1),
+        lambda: nn.Linear(7, 5),
+        lambda: nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), bias=False),
+        lambda: nn.Conv2d(5, 4, 1),
     ],
 )
-def test_at_full_rank_the_layer_is_the_same(layer):
-    torch.manual_seed(0)
-    layer = layer.double()
+def test_at_full_rank_the_layer_is_the_same(make):
+    layer = make().double()
     linear = isinstance(layer, nn.Linear)
     x = torch.randn(2, 7) if linear else torch.randn(2, layer.in_channels, 9, 8)
     pair = factorised(layer, min(unrolled(layer))).double()
