@@ -3,7 +3,13 @@
 import pytest
 from test_systems import record
 
-from maestro.results.compact import reaches, views_table
+from maestro.results.compact import (
+    beside_dense,
+    beside_table,
+    near_dense,
+    reaches,
+    views_table,
+)
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
 
 
@@ -45,3 +51,38 @@ def test_six_views_are_those_of_the_study():
         "dense, seed 0": {"one view (%)": "91.00", "six views (%)": "93.00"}
     }
     assert views_table({}).empty
+
+
+def some_sizes(lost):
+    """Dense runs, and two variants with tangent steps that lose ``lost`` points."""
+    records = dense(91.0, 93.0, 92.0)
+    for params, lambda_gl in ((400, 2e-3), (540, 1e-3)):
+        for seed, accuracy in enumerate((91.0, 93.0, 92.0)):
+            options = {"lambda_gl": lambda_gl, "sampler": "upper"}
+            one = record("tangent", accuracy - lost[seed], params, seed=seed, **options)
+            records |= dict([one])
+    return records
+
+
+def test_differences_to_dense_are_taken_seed_by_seed():
+    records = some_sizes((0.4, 0.5, 0.6))
+    table = beside_dense(records)
+    assert list(table.params) == [0.54, 0.4] and list(table.n) == [3, 3]
+    assert table.above[0].mean == pytest.approx(-0.5)
+    assert table.above[0].low > -0.7  # the seeds' own deviation of a point is not in it
+    [first, _] = beside_table(records).to_dict("index").values()
+    assert first["points above dense"].startswith("-0.50 (95 % bounds -0.67 and")
+    assert beside_table({}).empty and beside_dense({}).empty
+    only = {k: r for k, r in records.items() if r["config"]["method"] == "tangent"}
+    assert beside_dense(only).empty
+
+
+@pytest.mark.parametrize(
+    ("lost", "word"),
+    [((0.4, 0.5, 0.6), HOLDS), ((2.0, 2.1, 2.2), FAILS), ((0.0, 1.0, 2.0), UNDECIDED)],
+)
+def test_the_largest_network_of_half_the_size_is_judged(lost, word):
+    [verdict] = near_dense(some_sizes(lost))
+    assert verdict.word == word and verdict.margin == 1
+    assert "0.54 of the parameters" in verdict.sentence  # half, and less than 10 % more
+    assert near_dense(some_sizes(lost), share=0.3) == [] and near_dense({}) == []

@@ -30,12 +30,20 @@ def test_other_epochs_are_a_scale_of_their_own():
 
 
 def test_the_compact_scale_keeps_the_whitening_dense():
-    dense, *others = experiments.compact_cifar10(seeds=(0,))
-    words = "compact/cifar10_alternating compact, 11 epochs dense seed 0"
+    configs = experiments.compact_cifar10("compact, 5 epochs", seeds=(0,))
+    dense = configs[0]
+    words = "compact/cifar10_alternating compact, 5 epochs dense seed 0"
     assert describe(dense) == f"{words}, batch 1024, precision auto"
     assert dense.recipe.precision == "auto" and not dense.options
-    assert all(config.options["skip"] == ["whiten"] for config in others)
-    assert {config.options["sampler"] for config in others} == {"pair"}
+    low_rank = [c for c in configs if c.method != "dense"]
+    assert all(c.options["skip"] == ["whiten"] for c in low_rank)
+    assert {c.options["warm_up"] for c in low_rank if c.method == "tangent"} == {1}
+    assert low_rank[-1].method == "maestro"
+    assert low_rank[-1].options["sampler"] == "pair"
+    narrow = [c for c in configs if c.size]
+    assert {c.method for c in narrow} == {"dense"} and len(narrow) == 5
+    with pytest.raises(ValueError, match="scale='tiny': compact has compact, 11"):
+        experiments.compact_cifar10("tiny")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import maestro
 from maestro import MODES
 from maestro.campaign import baselines
 from maestro.campaign.experiments import (
-    compact_cifar10_tangent,
+    compact_cifar10,
     cut_afterwards,
     sampling_cifar10,
 )
@@ -79,7 +79,7 @@ def test_what_the_method_says_of_samplers_is_so():
     )
     compared = {config.id for n in (2, 5, 11) for config in sampling_cifar10(n)}
     for scale in COMPACT:
-        compared |= {config.id for config in compact_cifar10_tangent(scale)}
+        compared |= {config.id for config in compact_cifar10(scale)}
     good, _ = records.read_all()
     others = [record["config"] for key, record in good.items() if key not in compared]
     assert {c["options"].get("sampler", "pair") for c in others} == {"pair"}

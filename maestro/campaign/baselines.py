@@ -13,7 +13,6 @@ from ..config import RunConfig
 from ..methods import resolve
 from .experiments import (
     compact_cifar10,
-    compact_cifar10_narrow,
     lenet_mnist,
     resnet18_cifar10,
 )
@@ -120,8 +119,8 @@ def cuttlefish(model, scale="paper", seeds=(0, 1, 2)):
 def beside_maestro(network, seeds=(0, 1, 2)):
     """All runs of a network's frontier: dense, Maestro, and the other systems.
 
-    network: "lenet" (its own scale, cut at 1e-5), "compact" (five epochs, with narrow
-    dense networks) or "resnet18" (laptop scale, the first seed).
+    network: "lenet" (its own scale, cut at 1e-5), "compact" (five epochs) or "resnet18"
+    (laptop scale, the first seed).
     """
     if network == "lenet":
         ours = lenet_mnist(seeds=seeds)
@@ -130,9 +129,7 @@ def beside_maestro(network, seeds=(0, 1, 2)):
         return cut + whole + systems("lenet", "paper", seeds)
     if network == "compact":
         scale = "compact, 5 epochs"
-        ours = compact_cifar10(scale, seeds=seeds)
-        narrow = compact_cifar10_narrow(scale, seeds=seeds)
-        return ours + narrow + systems("compact", scale, seeds)
+        return compact_cifar10(scale, seeds) + systems("compact", scale, seeds)
     if network == "resnet18":
         first = seeds[:1]
         ours = resnet18_cifar10("laptop", seeds=first)

@@ -13,8 +13,6 @@ from .baselines import (
 )
 from .experiments import (
     compact_cifar10,
-    compact_cifar10_narrow,
-    compact_cifar10_tangent,
     cut_afterwards,
     lenet_mnist,
     lenet_mnist_batch_128,
@@ -111,17 +109,8 @@ def _at_both_rates(model, rows):
 
 
 def every_compact_run(seeds=(0, 1, 2, 3, 4)):
-    """The runs of the compact scale, row by row, with all seeds of a row together."""
-    configs = []
-    for scale in COMPACT:
-        whole = compact_cifar10(scale, seeds=seeds)
-        lambdas = [None, *COMPACT[scale].lambdas]
-        configs += sorted(
-            whole, key=lambda c: lambdas.index(c.options.get("lambda_gl"))
-        )
-        configs += compact_cifar10_tangent(scale, seeds=seeds)
-        configs += compact_cifar10_narrow(scale, seeds=seeds)
-    return configs
+    """The runs of the compact scale, each length of the training row by row."""
+    return [run for scale in COMPACT for run in compact_cifar10(scale, seeds)]
 
 
 COMPACT_RUNS = {"compact": every_compact_run}
@@ -137,9 +126,7 @@ NOTEBOOKS = {
         config for name in networks for config in beside_maestro(name, seeds)
     ],
     "17_sampling": sampling_cifar10,
-    "21_compact_cifar10": lambda scale, seeds: [
-        config for config in every_compact_run(seeds) if config.scale == scale
-    ],
+    "21_compact_cifar10": compact_cifar10,
     "18_train_once_deploy_everywhere": lambda seeds: [
         *cut_afterwards(seeds=seeds),
         *cut_afterwards("resnet18"),

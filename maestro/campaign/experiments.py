@@ -180,50 +180,34 @@ def resnet50_imagenet(scale="paper", lambdas=(), seeds=(0,), epochs=0):
     return resnet50(*given) + [c for c in partial if c.method != "dense"]
 
 
-def compact_cifar10(
-    scale="compact, 11 epochs",
-    lambdas=(),
-    seeds=(0, 1, 2, 3, 4),
-    epochs=0,
-):
-    """The compact network, dense and factorised."""
-    return _grid("compact", COMPACT, scale, lambdas, seeds, epochs, skip=["whiten"])
+def compact_cifar10(scale="compact, 11 epochs", seeds=(0, 1, 2, 3, 4)):
+    """The compact network: dense, low-rank with tangent steps, narrow, by Maestro.
 
-
-def compact_cifar10_narrow(
-    scale="compact, 11 epochs", widths=COMPACT_WIDTHS, seeds=(0, 1, 2, 3, 4)
-):
-    """Dense networks of fewer channels, the first thing that a practitioner tries."""
-    dense = _grid("compact", COMPACT, scale, (), seeds, 0, ("dense",))
-    return [
-        replace(config, size={"width": width}) for width in widths for config in dense
-    ]
-
-
-def compact_cifar10_tangent(
-    scale="compact, 11 epochs", samplers=("none", "seldom"), seeds=(0, 1, 2, 3, 4)
-):
-    """The compact network with tangent steps after a dense start, without a lasso.
-
-    The start is a fifth of the epochs, as long as the learning rate rises.
+    Tangent steps follow a dense start of a fifth of the epochs, as long as the learning
+    rate rises. Narrow dense networks are the first thing that a practitioner tries. The
+    factors' own steps do not train at this learning rate (`sampling_cifar10`), so
+    Maestro has one row. All seeds of a row are together.
     """
-    task, recipe, _, eps_ps, size, _ = COMPACT[scale]
-    options = {"lambda_gl": 0.0, "eps_ps": eps_ps, "skip": ["whiten"]}
-    options["warm_up"] = recipe.epochs // 5
+    if scale not in COMPACT:
+        raise ValueError(f"scale={scale!r}: compact has {', '.join(COMPACT)}")
+    task, recipe, lambdas, eps_ps, size, _ = COMPACT[scale]
+    shared = {"eps_ps": eps_ps, "skip": ["whiten"]}
+    start = {"warm_up": recipe.epochs // 5}
+    whole = [("none", 0.0), ("upper", 0.0), ("pair", 0.0)]
+    cut = [(sampler, value) for value in lambdas for sampler in ("upper", "pair")]
+    tangent = [
+        shared | start | {"sampler": sampler, "lambda_gl": value}
+        for sampler, value in whole + cut
+    ]
+    rows = [
+        ("dense", {}, size),
+        *(("tangent", options, size) for options in tangent),
+        *(("dense", {}, {"width": width}) for width in COMPACT_WIDTHS),
+        ("maestro", shared | {"lambda_gl": 0.0}, size),
+    ]
     return [
-        resolve(
-            RunConfig(
-                task,
-                "compact",
-                "tangent",
-                recipe,
-                options | {"sampler": sampler},
-                seed,
-                scale,
-                size,
-            )
-        )
-        for sampler in samplers
+        resolve(RunConfig(task, "compact", method, recipe, options, seed, scale, wide))
+        for method, options, wide in rows
         for seed in seeds
     ]
 

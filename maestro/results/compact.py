@@ -1,13 +1,23 @@
-"""The compact network on CIFAR-10: what it reaches, plain and with six views."""
+"""The compact network on CIFAR-10: what it reaches, and what is left at half the size.
+
+Runs of one seed start from the same weights and see the same batches, so differences
+to the dense network are taken seed by seed.
+"""
+
+from math import nan
 
 import pandas as pd
 
-from .cells import plus_minus
+from ..config import variant
+from . import systems
+from .cells import plus_minus, ratio
 from .confidence import gap
+from .records import config_of
 from .variants import of_variant, per_run
-from .verdicts import Verdict, bounds
+from .verdicts import SIZE, Verdict, bounds
 
-DENSE = float("nan")  # the lambda_gl of a dense run
+DENSE = nan  # the lambda_gl of a dense run
+NEAR = 1.0  # points of accuracy below the dense network
 
 
 def reaches(records, wanted):
@@ -29,6 +39,70 @@ def reaches(records, wanted):
         f"{say(above.mean)} above{bounds(above, say)}",
         say="{:.2f} %".format,
     )
+
+
+def beside_dense(records):
+    """Each variant beside the dense network, in the order of `systems.accounts`.
+
+    Args:
+        records: {id: record} of one scale.
+    Returns:
+        DataFrame with the columns label, system, params and macs (relative to the dense
+        network), above (a `Gap` over the seeds that both have, in points) and n;
+        variants without such a seed are left out.
+    """
+    columns = ["label", "system", "params", "macs", "above", "n"]
+    rows, dense, accuracy = [], {}, {}
+    for record in records.values():
+        config = config_of(record)
+        seeds = accuracy.setdefault(variant(config), {})
+        seeds[config.seed] = record["final"]["test_accuracy"]
+    for row in systems.accounts(records).itertuples():
+        ours = accuracy[variant(row.config)]
+        if row.system == "dense":
+            dense = ours
+            continue
+        pairs = [ours[seed] - dense[seed] for seed in ours if seed in dense]
+        if pairs:
+            size = row.params / row.dense_params, row.macs / row.dense_macs
+            rows.append((row.label, row.system, *size, gap(pairs), len(pairs)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def beside_table(records):
+    """`beside_dense` as text; empty without records."""
+    say = "{:+.2f} points".format
+    rows = {
+        row.label: {
+            "points above dense": f"{row.above.mean:+.2f}{bounds(row.above, say)}",
+            "parameters": ratio(row.params),
+            "MACs": ratio(row.macs),
+            "runs": row.n,
+        }
+        for row in beside_dense(records).itertuples()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def near_dense(records, share=0.5):
+    """[Verdict] on "within NEAR points of the dense network at ``share`` of its size".
+
+    One for each system that has such a variant: its largest one of no more than
+    ``share`` of the parameters, and SIZE more.
+    """
+    table, found = beside_dense(records), []
+    small = table[table.params <= share * (1 + SIZE)]
+    say = "{:+.2f} points".format
+    for system, some in small.groupby("system", sort=False):
+        row = some.loc[some.params.idxmax()]
+        words = f"{row.label}, {row.params:.2f} of the parameters: "
+        words += f"{say(row.above.mean)}{bounds(row.above, say)}"
+        claim = f"{system}: within {NEAR:g} point of dense at {share:g} of the size"
+        word, ours = row.above.above(-NEAR), row.above.mean
+        found.append(
+            Verdict(claim, word, ours, nan, row.n, NEAR, sentence=words, say=say)
+        )
+    return found
 
 
 def views_table(records):

@@ -58,11 +58,17 @@ COSTS = ["held", "epochs", "training"]
 
 
 def system(config):
-    """The name of the system that trained ``config``, without its size."""
+    """The name of the system that trained ``config``, without its size.
+
+    Tangent steps are compared by several samplers, so their name has the sampler.
+    """
     for (method, option), name in MORE.items():
         if config.method == method and config.options.get(option):
             return name
-    return NAMES[config.method][0]
+    name = NAMES[config.method][0]
+    if config.method == "tangent":
+        return f"{name}, {config.options['sampler']}"
+    return name
 
 
 def label(config):
