@@ -126,6 +126,7 @@ EVERY_METHOD = {
     "masked": {"lambda_gl": 3e-3, "eps_ps": 0.3},
     "proximal": {"lambda_gl": 0.1},
     "tangent": {"lambda_gl": 3e-3, "eps_ps": 0.3, "sampler": "pair"},
+    "tangent_cut": {"sampler": "pair", "warm_up": 0, "settled": 0.5},
     "pretrained": {"lambda_gl": 3e-3, "eps_ps": 0.3, "tune": 2},
     "budgeted": {"target": 0.5},
     "unshrunken": {"lambda_gl": 3e-3, "eps_ps": 0.3},

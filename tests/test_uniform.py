@@ -8,7 +8,7 @@ import torch
 import maestro
 from maestro.deploy import studies, uniform
 from maestro.deploy.subject import Subject
-from maestro.lowrank import low_rank_layers
+from maestro.lowrank import low_rank_layers, refactorize
 from maestro.results import records
 from maestro.results.sampling import BY_SVD, OWN
 
@@ -49,7 +49,7 @@ def test_the_points_are_those_of_truncated_networks(runs):
 def test_the_order_of_the_svd_keeps_the_function_and_the_best_columns(runs):
     subject = Subject(runs[1], records.find(runs))
     own = subject.network().double()
-    svd = uniform.by_svd(copy.deepcopy(own))
+    svd = refactorize(copy.deepcopy(own))
     layers = low_rank_layers(svd)
     for name, layer in low_rank_layers(own).items():
         W, other = layer.matrix(), layers[name]

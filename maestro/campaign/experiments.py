@@ -11,8 +11,9 @@ from ..methods import resolve
 from .scales import (
     BUT_LAST_STAGE,
     COMPACT,
-    COMPACT_WIDTHS,
+    FULL_WIDTH,
     LENET,
+    NARROW,
     RESNET18,
     RESNET50,
     SAMPLING,
@@ -21,6 +22,8 @@ from .scales import (
     VGG19,
 )
 
+# tangent steps let a lasso cut only if their damping lets small columns die
+LASSO_STEPS = {"sampler": "upper", "damping": 1.0}
 # the networks that are trained without a lasso and cut afterwards, with their seeds
 CUT_SEEDS = {"lenet": (3, 4, 5), "resnet18": (2,), "vgg19": (2,)}
 
@@ -184,32 +187,41 @@ def compact_cifar10(scale="compact, 11 epochs", seeds=(0, 1, 2, 3, 4)):
     """The compact network: dense, low-rank with tangent steps, narrow, by Maestro.
 
     Tangent steps follow a dense start of a fifth of the epochs, as long as the learning
-    rate rises. Narrow dense networks are the first thing that a practitioner tries. The
+    rate rises. They end at a half or a quarter of the size by one cut, or at some size
+    by a lasso. Narrow dense networks are the first thing that a practitioner tries. The
     factors' own steps do not train at this learning rate (`sampling_cifar10`), so
     Maestro has one row. All seeds of a row are together.
     """
     if scale not in COMPACT:
         raise ValueError(f"scale={scale!r}: compact has {', '.join(COMPACT)}")
     task, recipe, lambdas, eps_ps, size, _ = COMPACT[scale]
-    shared = {"eps_ps": eps_ps, "skip": ["whiten"]}
-    start = {"warm_up": recipe.epochs // 5}
-    whole = [("none", 0.0), ("upper", 0.0), ("pair", 0.0)]
-    cut = [(sampler, value) for value in lambdas for sampler in ("upper", "pair")]
-    tangent = [
-        shared | start | {"sampler": sampler, "lambda_gl": value}
-        for sampler, value in whole + cut
-    ]
+    start = {"skip": ["whiten"], "warm_up": recipe.epochs // 5}
+    whole = start | {"eps_ps": eps_ps, "lambda_gl": 0.0}
+    full = size.get("width", FULL_WIDTH)
+    narrow = [("dense", {}, {"width": round(share * full)}) for share in NARROW]
     rows = [
         ("dense", {}, size),
-        *(("tangent", options, size) for options in tangent),
-        *(("dense", {}, {"width": width}) for width in COMPACT_WIDTHS),
-        ("maestro", shared | {"lambda_gl": 0.0}, size),
+        *(("tangent", whole | {"sampler": s}, size) for s in ("none", "upper", "pair")),
+        *_cut(0.5, start, size, ("upper", "pair", "none")),
+        *narrow,
+        *_cut(0.25, start, size, ("upper", "pair")),
+        *(
+            ("tangent", whole | LASSO_STEPS | {"lambda_gl": value}, size)
+            for value in lambdas
+        ),
+        ("maestro", {"skip": ["whiten"], "eps_ps": eps_ps}, size),
     ]
     return [
         resolve(RunConfig(task, "compact", method, recipe, options, seed, scale, wide))
         for method, options, wide in rows
         for seed in seeds
     ]
+
+
+def _cut(target, start, size, samplers):
+    """The rows of one cut to ``target``, (method, options, size), by each sampler."""
+    options = start | {"target": target}
+    return [("tangent_cut", options | {"sampler": s}, size) for s in samplers]
 
 
 # ways to train factors, each with the samplers that it is tried with; the first with

@@ -155,25 +155,29 @@ COMPACT_RECIPE = Recipe(
     freeze=(("whiten.bias", 3),),
     precision="auto",
 )
-COMPACT = {
-    f"compact, {epochs} epochs": Scale(
-        "cifar10_alternating",
-        replace(COMPACT_RECIPE, epochs=epochs),
-        (0.0, 1e-4, 2e-4, 4e-4, 8e-4),
-        1e-5,
-    )
-    for epochs in (11, 5)
-}
+LASSO = {11: (1e-4,), 5: (2e-4,), 2: ()}  # lambda_gl by epochs, for about half the size
 # half as wide, and short enough for a few seeds of every sampler
 SAMPLING = {
     f"compact, half as wide, {epochs} epochs": Scale(
         "cifar10_alternating",
         replace(COMPACT_RECIPE, epochs=epochs),
-        (0.0,),
+        lambdas,
         1e-5,
         {"width": 32},
     )
-    for epochs in (2, 5, 11)
+    for epochs, lambdas in LASSO.items()
 }
-COMPACT_WIDTHS = (56, 48, 40, 32, 24)  # of narrow dense networks; the full one has 64
+COMPACT = {
+    f"compact, {epochs} epochs": Scale(
+        "cifar10_alternating",
+        replace(COMPACT_RECIPE, epochs=epochs),
+        LASSO[epochs],
+        1e-5,
+        {},
+    )
+    for epochs in (11, 5)
+}
+COMPACT["compact, half as wide, 5 epochs"] = SAMPLING["compact, half as wide, 5 epochs"]
+FULL_WIDTH = 64
+NARROW = (0.75, 0.5, 0.875, 0.625, 0.375)  # widths of narrow networks / the scale's
 BUT_LAST_STAGE = ["conv1", "layer1", "layer2", "layer3", "fc"]

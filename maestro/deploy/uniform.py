@@ -6,10 +6,7 @@ Nothing is trained again, and batch norm's statistics are estimated anew for eve
 and for the whole network as well.
 """
 
-import torch
-
-from ..lowrank import low_rank_layers, ranks
-from ..lowrank.factorize import svd_factors
+from ..lowrank import low_rank_layers, ranks, refactorize
 from .cuts import IMAGES, at_ranks
 from .subject import factorised
 
@@ -53,16 +50,4 @@ def orders(subject):
     network = subject.network()
     if not low_rank_layers(network):
         return {BY_SVD: factorised(network)}
-    return {OWN: network, BY_SVD: by_svd(subject.network())}
-
-
-@torch.no_grad()
-def by_svd(network):
-    """``network`` with the columns of every layer in the order of its SVD, in place.
-
-    The layers are those of networks for images, which have one block each.
-    """
-    for layer in low_rank_layers(network).values():
-        U, V = svd_factors(layer.matrix())
-        layer.set_factors(U[:, : layer.rank], V[:, : layer.rank])
-    return network
+    return {OWN: network, BY_SVD: refactorize(subject.network())}

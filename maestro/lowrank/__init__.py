@@ -4,7 +4,7 @@ from .base import LowRank
 from .batch_norm import recalibrate
 from .convolutions import LowRankConv, LowRankConvTranspose
 from .draws import columns_in_use
-from .factorize import factorize, left_alone, low_rank_layers, ranks
+from .factorize import factorize, left_alone, low_rank_layers, ranks, refactorize
 from .layers import LowRankLinear, LowRankWeight
 from .merging import merge
 from .penalty import (
@@ -40,6 +40,7 @@ __all__ = [
     "proximal_step",
     "ranks",
     "recalibrate",
+    "refactorize",
     "sample",
     "shrink",
     "suffix_norms",

@@ -88,6 +88,20 @@ def ranks(net):
     return {name: layer.rank for name, layer in low_rank_layers(net).items()}
 
 
+@torch.no_grad()
+def refactorize(net):
+    """Give every layer the factors of its product's SVD, in place; returns ``net``.
+
+    The network computes the same function as before, to rounding. The columns are then
+    in the order of singular values, whatever order training gave them. Optimiser state
+    of the factors is void afterwards.
+    """
+    for layer in low_rank_layers(net).values():
+        U, V = _stacked(layer.matrix().unflatten(0, (layer.blocks, -1)))
+        layer.set_factors(U[:, : layer.rank], V[:, : layer.rank])
+    return net
+
+
 def svd_factors(W):
     """U (m, r) and V (n, r), r = min(m, n), with W = U V^T and columns by importance.
 

@@ -25,6 +25,7 @@ from .spectral import Spectral
 from .spectral_decay import SpectralDecay
 from .svd import SVD
 from .tangent import Tangent
+from .tangent_cut import TangentCut
 from .unshrunken import Unshrunken
 from .xnor import XNOR
 
@@ -52,6 +53,7 @@ __all__ = [
     "Spectral",
     "SpectralDecay",
     "Tangent",
+    "TangentCut",
     "Unshrunken",
     "epochs",
     "make",
@@ -65,6 +67,7 @@ METHODS = {
     "proximal": Proximal,
     "budgeted": Budgeted,
     "tangent": Tangent,
+    "tangent_cut": TangentCut,
     "pretrained": Pretrained,
     "unshrunken": Unshrunken,
     "full_pass": FullPass,

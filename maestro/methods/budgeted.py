@@ -13,13 +13,11 @@ import math
 
 from ..config import number
 from ..lowrank import ranks, truncate
-from ..lowrank.counting import costs
-from ..lowrank.ladders import ONE, Prices, order, shares_of_energy
 from ..lowrank.shrinking import ranks_above
 from .maestro import Maestro
 from .method import Change
+from .wanted import Wanted
 
-UNITS = ("params", "macs")
 FASTEST = 2.0  # by how much lambda_gl changes in an epoch at most
 
 
@@ -45,42 +43,31 @@ class Budgeted(Maestro):
         skip=(),
     ):
         super().__init__(0.0, eps_ps, sampler, skip)
-        for name, value in (("target", target), ("settled", settled)):
-            if not 0 < number(name, value) <= 1:
-                raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
-        if unit not in UNITS:
-            raise ValueError(f"unit={unit!r}: it is one of {', '.join(UNITS)}")
+        self.wanted = Wanted(target, unit, settled)
         if number("start", start) == 0:
             raise ValueError("start=0: it takes a number > 0, which can be multiplied")
-        self.target, self.unit, self.settled = float(target), unit, float(settled)
         self.lambda_gl, self.epoch = float(start), 0
 
     def phases(self, recipe):
-        self.settles_at = max(1, round(self.settled * recipe.epochs))
+        self.settles_at = self.wanted.epochs(recipe)
         return super().phases(recipe)
 
     def prepare(self, model, example_inputs, generator):
-        dense = getattr(costs(model, example_inputs).footprint({}), self.unit)
-        self.limit = self.target * dense
+        self.wanted.of(model, example_inputs)
         model = super().prepare(model, example_inputs, generator)
         self.begun = self._held(model)
-        smallest = getattr(Prices(self.costs, ranks(model)).smallest(), self.unit)
-        if smallest > self.limit:
-            raise ValueError(
-                f"target={self.target:g}: with one column in each layer the network "
-                f"has {smallest / dense:.4f} of the dense network's {self.unit}"
-            )
+        self.wanted.prices(model, self.costs)  # raises if the size is out of reach
         return model
 
     def after_epoch(self, model, optimizer):
         self.epoch += 1
         if not self.lambda_gl:
             return Change.NOTHING
-        prices = Prices(self.costs, ranks(model))
+        prices = self.wanted.prices(model, self.costs)
         above = ranks_above(model, self.eps_ps)
-        size = getattr(prices.footprint(above), self.unit)
-        if size <= self.limit or self.epoch >= self.settles_at:
-            truncate(model, self._fitting(model, prices), optimizer)
+        small = self.wanted.size(prices.footprint(above)) <= self.wanted.limit
+        if small or self.epoch >= self.settles_at:
+            truncate(model, self.wanted.fitting(model, prices), optimizer)
             self.lambda_gl = 0.0
         else:
             truncate(model, above, optimizer)
@@ -89,7 +76,7 @@ class Budgeted(Maestro):
 
     def _steer(self, model):
         """Multiply lambda_gl by how far the size is above its course."""
-        end = math.log(self.limit / self.begun) / self.settles_at
+        end = math.log(self.wanted.limit / self.begun) / self.settles_at
         course = self.begun * math.exp(end * self.epoch)
         factor = self._held(model) / course
         self.lambda_gl *= min(max(factor, 1 / FASTEST), FASTEST)
@@ -97,15 +84,7 @@ class Budgeted(Maestro):
     def _held(self, model):
         """The size with two factors in every layer: unlike the merged size it falls
         with every column, and tells early where the training is going."""
-        return getattr(self.costs.footprint(ranks(model)), self.unit)
-
-    def _fitting(self, model, prices):
-        """The ranks within the limit that lose the least share of energy a column."""
-        shares = shares_of_energy(model)
-        path = order(prices, prices.ladders(ONE), shares, None)
-        sizes = (getattr(prices.footprint(some), self.unit) for some in path)
-        within = (r for r, size in zip(path, sizes, strict=True) if size <= self.limit)
-        return next(within)
+        return self.wanted.size(self.costs.footprint(ranks(model)))
 
     def state_dict(self):
         steering = {"lambda_gl": self.lambda_gl, "epoch": self.epoch}

@@ -45,7 +45,8 @@ class Phase(NamedTuple):
         return (self.recipe.epochs if self.last is None else self.last) - self.first
 
 
-WARM_UP = "warm-up"  # the name of a phase in which the network is dense
+# the names of a phase in which the network is dense, and of one in which it is not
+WARM_UP, LOW_RANK = "warm-up", "low rank"
 
 
 def warmed_up(recipe, epochs):
@@ -58,8 +59,8 @@ def warmed_up(recipe, epochs):
             f"warm_up={epochs}: it takes fewer than the recipe's {recipe.epochs} epochs"
         )
     if not epochs:
-        return [Phase("low rank", recipe)]
-    return [Phase(WARM_UP, recipe, last=epochs), Phase("low rank", recipe, epochs)]
+        return [Phase(LOW_RANK, recipe)]
+    return [Phase(WARM_UP, recipe, last=epochs), Phase(LOW_RANK, recipe, epochs)]
 
 
 class Size(NamedTuple):

@@ -28,6 +28,7 @@ NAMES = {
     "masked": ("Maestro, masked", "lambda_gl", ""),
     "proximal": ("Maestro, proximal", "lambda_gl", ""),
     "tangent": ("Maestro, tangent steps", "lambda_gl", ""),
+    "tangent_cut": ("Maestro, cut once", "target", "{:.0%} wanted"),
     "pretrained": ("Maestro, pretrained", "lambda_gl", ""),
     "budgeted": ("Maestro, size asked for", "target", "{:.0%} wanted"),
     "unshrunken": ("without shrinking", "lambda_gl", ""),
@@ -50,7 +51,7 @@ MORE = {
     ("full_pass", "distilled"): "with a full pass, distilled",
 }
 OURS = {"maestro", "masked", "proximal", "tangent", "pretrained", "budgeted"}
-OURS |= {"unshrunken", "full_pass"}
+OURS |= {"unshrunken", "full_pass", "tangent_cut"}
 SIZES = ["accuracy", "params", "bits", "macs", "binary_macs"]
 # the columns of `accounting_table` that say what a network is, and how it was made
 DEPLOYED = ["accuracy (%)", "numbers to deploy", "bits to deploy / 32", "MACs", "runs"]
@@ -60,13 +61,13 @@ COSTS = ["held", "epochs", "training"]
 def system(config):
     """The name of the system that trained ``config``, without its size.
 
-    Tangent steps are compared by several samplers, so their name has the sampler.
+    Tangent steps are tried with several samplers, so their name has the sampler.
     """
     for (method, option), name in MORE.items():
         if config.method == method and config.options.get(option):
             return name
     name = NAMES[config.method][0]
-    if config.method == "tangent":
+    if config.method in ("tangent", "tangent_cut"):
         return f"{name}, {config.options['sampler']}"
     return name
 
