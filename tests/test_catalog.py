@@ -23,16 +23,19 @@ def test_the_first_rows_of_every_table_come_before_the_rest():
     assert paper == sorted(paper)
 
 
-def test_the_compact_scale_goes_row_by_row_and_ends_with_the_narrow_networks():
-    runs = [c for c in catalog.every_run() if c.scale.startswith("compact, ")]
-    runs = [c for c in runs if "half" not in c.scale]
-    eleven = [c for c in runs if c.recipe.epochs == 11]
+def test_the_compact_scale_goes_row_by_row():
+    runs = catalog.every_compact_run()
+    eleven = [c for c in runs if c.scale == "compact, 11 epochs"]
     assert runs[: len(eleven)] == eleven
     assert [c.method for c in eleven[:5]] == ["dense"] * 5
     assert [c.seed for c in eleven[:10]] == 2 * [0, 1, 2, 3, 4]
-    assert all(c.options["lambda_gl"] == 0 for c in eleven[5:10])
-    widths = [c.size["width"] for c in eleven[-25:]]
-    assert widths == sorted(widths, reverse=True) and len(set(widths)) == 5
+    for full, scale in ((64, "compact, 5 epochs"), (32, "half as wide, 5 epochs")):
+        some = [c for c in runs if c.scale.endswith(scale) and c.seed == 0]
+        narrow = [c.size["width"] for c in some if c.size.get("width", full) < full]
+        shares = [width / full for width in narrow]
+        assert shares == [0.75, 0.5, 0.875, 0.625, 0.375]
+        cut = [c.options for c in some if c.method == "tangent_cut"]
+        assert [o["target"] for o in cut] == [0.5, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():
@@ -64,7 +67,7 @@ def test_every_system_has_rows_on_every_network():
     everywhere |= {"depgraph", "dlrt", "spectral_decay"}
     for name, others in {
         "lenet": set(),
-        "compact": {"xnor"},
+        "compact": {"xnor", "tangent", "tangent_cut"},
         "resnet18": {"xnor"},
     }.items():
         configs = baselines.beside_maestro(name, (0,))
