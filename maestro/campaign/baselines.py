@@ -119,8 +119,8 @@ def cuttlefish(model, scale="paper", seeds=(0, 1, 2)):
 def beside_maestro(network, seeds=(0, 1, 2)):
     """All runs of a network's frontier: dense, Maestro, and the other systems.
 
-    network: "lenet" (its own scale, cut at 1e-5), "compact" (five epochs) or "resnet18"
-    (laptop scale, the first seed).
+    network: "lenet" (its own scale, cut at 1e-5), "compact" (half as wide, five epochs)
+    or "resnet18" (laptop scale, the first seed).
     """
     if network == "lenet":
         ours = lenet_mnist(seeds=seeds)
@@ -128,7 +128,7 @@ def beside_maestro(network, seeds=(0, 1, 2)):
         whole = [c for c in ours if c.options.get("lambda_gl") == 0]
         return cut + whole + systems("lenet", "paper", seeds)
     if network == "compact":
-        scale = "compact, 5 epochs"
+        scale = "compact, half as wide, 5 epochs"
         return compact_cifar10(scale, seeds) + systems("compact", scale, seeds)
     if network == "resnet18":
         first = seeds[:1]

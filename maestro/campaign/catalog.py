@@ -63,11 +63,12 @@ EXPERIMENTS = {
 # the other systems beside Maestro, each experiment seed by seed, in order of priority
 SYSTEMS = {
     "ablation, lenet": lambda: ablation("lenet", "paper"),
-    "systems, compact": lambda: systems("compact", "compact, 5 epochs"),
+    "systems, compact": lambda: systems("compact", "compact, half as wide, 5 epochs"),
     "systems, resnet18, laptop": lambda: systems("resnet18", "laptop", (0,)),
     "ablation, resnet18, laptop": lambda: ablation("resnet18", "laptop", (0,)),
     "table 3, laptop": lambda: pufferfish("transformer", "laptop", (0,)),
     "table 4, laptop": lambda: _table_4("laptop"),
+    "systems, compact, full width": lambda: systems("compact", "compact, 5 epochs"),
     "systems, resnet18, short": lambda: systems("resnet18", "short"),
     "ablation, resnet18, short": lambda: ablation("resnet18", "short"),
     "table 16, resnet18, short": lambda: table_16("resnet18", "short"),
