@@ -8,6 +8,7 @@ from maestro.results.compact import (
     beside_table,
     near_dense,
     reaches,
+    uncut,
     views_table,
 )
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
@@ -86,3 +87,12 @@ def test_the_largest_network_of_half_the_size_is_judged(lost, word):
     assert verdict.word == word and verdict.margin == 1
     assert "0.54 of the parameters" in verdict.sentence  # half, and less than 10 % more
     assert near_dense(some_sizes(lost), share=0.3) == [] and near_dense({}) == []
+
+
+def test_networks_of_full_size_are_told_from_those_that_were_cut():
+    narrow = record("dense", 90.0, 100, size={"width": 8})
+    whole = record("tangent", 91.0, 1000, lambda_gl=0.0, sampler="none")
+    once = record("tangent_cut", 90.0, 500, target=0.5)
+    records = some_sizes((0.0, 0.0, 0.0)) | dict([narrow, whole, once])
+    assert uncut(records).keys() == dense(91.0, 93.0, 92.0).keys() | {whole[0]}
+    assert uncut({}) == {}

@@ -41,7 +41,7 @@ SHOWN = {  # chapters of their own runs
     "23_pretrained_start": (experiments.lenet_mnist_pretrained,),
 }
 ABLATED = ("unshrunken", "full_pass")
-OURS = ("dense", "maestro", "masked", "tangent")
+OURS = ("dense", "maestro", "masked", "tangent", "tangent_cut")
 TARGET = {"m": 9, "n": 6, "r": 6, "singular_values": [9.0, 6.0, 3.0]}  # of Fig. 2a
 LR = 0.5  # as in the chapter on the SVD
 PROBLEMS = 4  # seeds of it

@@ -41,6 +41,22 @@ def reaches(records, wanted):
     )
 
 
+def uncut(records):
+    """The ``records`` of networks of full size: for `sampling.sampled`.
+
+    Those of the widest dense network, and those whose factors no lasso and no cut made
+    smaller.
+    """
+    widest = max((r["dense"]["params"] for r in records.values()), default=0)
+    return {
+        key: record
+        for key, record in records.items()
+        if record["dense"]["params"] == widest
+        and record["config"]["options"].get("lambda_gl", 0) == 0
+        and "target" not in record["config"]["options"]
+    }
+
+
 def beside_dense(records):
     """Each variant beside the dense network, in the order of `systems.accounts`.
 
