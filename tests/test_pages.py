@@ -16,7 +16,7 @@ from maestro.campaign.experiments import (
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
 from maestro.publish import autodoc
-from maestro.results import ablation, records, sampling, sizes, times
+from maestro.results import ablation, compact, records, sampling, sizes, times
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED, gap
 from maestro.results.verdicts import POINTS, RISE, SIZE
 
@@ -195,6 +195,9 @@ def test_what_is_said_of_samplers_is_so():
     assert -2 < cost[start, "pair"].mean < -1
     assert cost[start, "pair"].above(-POINTS) == UNDECIDED
     assert cost[start, "upper"].above(-POINTS) == HOLDS
+    longer = sampling.sampled(records.find(sampling_cifar10(5)))
+    longer = longer.set_index(["way", "sampler"]).from_dense
+    assert longer[start, "pair"].mean < dense[start, "pair"].mean - 3
     most = table.loc[start].from_unsampled.drop("none").map(lambda gap: gap.mean)
     assert set(most.nsmallest(2).index) == {"independent", "fraction"}
     found = sampling.order_verdicts(runs)
@@ -204,3 +207,29 @@ def test_what_is_said_of_samplers_is_so():
         assert orders[f"{start}, {sampler}"].word == word
     for sampler in ("independent", "fraction"):
         assert abs(orders[f"{start}, {sampler}"].ours) < 1
+
+
+def test_what_is_said_of_the_compact_network_is_so():
+    """Chapter 21: half of the size, the narrow network beside it, the samplers."""
+    found = {s: records.find(compact_cifar10(s)) for s in COMPACT}
+    half = "Maestro, cut once, upper, 50% wanted"
+    full, small = (
+        compact.beside_dense(found[scale]).set_index("label")
+        for scale in ("compact, 11 epochs", "compact, half as wide, 5 epochs")
+    )
+    assert full.n[half] >= 3 and -0.7 < full.above[half].mean < -0.5
+    for table, narrow in ((full, "dense, width 48"), (small, "dense, width 24")):
+        assert table.params[half] < table.params[narrow]
+        assert table.macs[half] < table.macs[narrow]
+        assert table.above[half].mean > table.above[narrow].mean
+    assert small.above[half].mean < full.above[half].mean
+    assert small.above["Maestro, cut once, none, 50% wanted"].mean > 0
+    whole = {
+        sampler: small.above[f"Maestro, tangent steps, {sampler}, λ = 0"].mean
+        for sampler in ("none", "upper", "pair")
+    }
+    assert min(whole["none"], whole["upper"]) > 0 and whole["pair"] < -5
+    runs = compact.uncut(found["compact, half as wide, 5 epochs"])
+    points = sampling.cut_points(runs).query("share == 0.5 and way != 'dense'")
+    kept = points.groupby(["sampler", "order"]).accuracy.mean().unstack()
+    assert len(kept) and (kept["SVD"] > kept["own order"]).all()
