@@ -229,6 +229,8 @@ def test_what_is_said_of_the_compact_network_is_so():
         for sampler in ("none", "upper", "pair")
     }
     assert min(whole["none"], whole["upper"]) > 0 and whole["pair"] < -5
+    lasso = "Maestro, tangent steps, upper, λ = 2e-4"
+    assert small.above[lasso].mean < -4 and small.params[lasso] > small.params[half]
     runs = compact.uncut(found["compact, half as wide, 5 epochs"])
     points = sampling.cut_points(runs).query("share == 0.5 and way != 'dense'")
     kept = points.groupby(["sampler", "order"]).accuracy.mean().unstack()
