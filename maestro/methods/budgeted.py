@@ -56,18 +56,17 @@ class Budgeted(Maestro):
         self.wanted.of(model, example_inputs)
         model = super().prepare(model, example_inputs, generator)
         self.begun = self._held(model)
-        self.wanted.prices(model, self.costs)  # raises if the size is out of reach
+        self.wanted.require_reach(model, self.costs)
         return model
 
     def after_epoch(self, model, optimizer):
         self.epoch += 1
         if not self.lambda_gl:
             return Change.NOTHING
-        prices = self.wanted.prices(model, self.costs)
         above = ranks_above(model, self.eps_ps)
-        small = self.wanted.size(prices.footprint(above)) <= self.wanted.limit
-        if small or self.epoch >= self.settles_at:
-            truncate(model, self.wanted.fitting(model, prices), optimizer)
+        size = self.wanted.size(self.costs.footprint(above, merged=True))
+        if size <= self.wanted.limit or self.epoch >= self.settles_at:
+            truncate(model, self.wanted.fitting(model, self.costs), optimizer)
             self.lambda_gl = 0.0
         else:
             truncate(model, above, optimizer)

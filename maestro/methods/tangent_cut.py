@@ -1,10 +1,10 @@
 """Tangent steps that end at a wanted size, by one cut during the training: ours.
 
-Tangent steps move small singular values as fast as large ones, so that the lasso, which
-would let the small ones die, hardly cuts anything; what it does cut, it costs in
-accuracy. Here nothing is shrunk. The ranks are full until most of the training is over.
-Then every layer takes the factors of the SVD of its product, the columns are cut that
-hold the least share of their layer's energy, and the rest of the training recovers.
+Tangent steps move small singular values as fast as large ones and so work against a
+lasso, which would let the small ones die. Here there is no lasso. The ranks are full
+until most of the training is over. Then every layer takes the factors of the SVD of its
+product, the columns are cut that hold the least share of their layer's energy, and the
+rest of the training recovers.
 """
 
 import copy
@@ -54,16 +54,12 @@ class TangentCut(Tangent):
     def prepare(self, model, example_inputs, generator):
         self.wanted.of(model, example_inputs)
         trial = factorize(copy.deepcopy(model), self.skip)
-        self.wanted.prices(trial, costs(trial, example_inputs))  # raises at once
+        self.wanted.require_reach(trial, costs(trial, example_inputs))
         return super().prepare(model, example_inputs, generator)
-
-    def after_epoch(self, model, optimizer):
-        return Change.NOTHING
 
     def after_phase(self, phase, model, optimizer):
         change = super().after_phase(phase, model, optimizer)
         if phase.name == LOW_RANK:
-            prices = self.wanted.prices(refactorize(model), self.costs)
-            truncate(model, self.wanted.fitting(model, prices))
+            truncate(model, self.wanted.fitting(refactorize(model), self.costs))
             change |= Change.NEW_OPTIMIZER
         return change

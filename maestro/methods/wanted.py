@@ -35,19 +35,19 @@ class Wanted:
     def size(self, footprint):
         return getattr(footprint, self.unit)
 
-    def prices(self, model, costs):
-        """The `Prices` of the factorised ``model``; ValueError if none is in reach."""
-        prices = Prices(costs, ranks(model))
-        smallest = self.size(prices.smallest())
+    def require_reach(self, model, costs):
+        """Raise ValueError if no ranks of the factorised ``model`` are small enough."""
+        one = {name: min(1, r) for name, r in ranks(model).items()}
+        smallest = self.size(costs.footprint(one, merged=True))
         if smallest > self.limit:
             raise ValueError(
                 f"target={self.target:g}: with one column in each layer the network "
                 f"has {smallest / self.dense:.4f} of the dense network's {self.unit}"
             )
-        return prices
 
-    def fitting(self, model, prices):
+    def fitting(self, model, costs):
         """The ranks within the limit that lose the least share of energy a column."""
+        prices = Prices(costs, ranks(model))
         path = order(prices, prices.ladders(ONE), shares_of_energy(model), None)
         sizes = (self.size(prices.footprint(some)) for some in path)
         within = (r for r, size in zip(path, sizes, strict=True) if size <= self.limit)
