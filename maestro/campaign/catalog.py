@@ -110,7 +110,7 @@ def _at_both_rates(model, rows):
 
 
 def every_compact_run(seeds=(0, 1, 2, 3, 4)):
-    """The runs of the compact scale, each length of the training row by row."""
+    """The runs of the compact scale, each scale row by row."""
     return [run for scale in COMPACT for run in compact_cifar10(scale, seeds)]
 
 

@@ -173,11 +173,10 @@ COMPACT = {
         replace(COMPACT_RECIPE, epochs=epochs),
         LASSO[epochs],
         1e-5,
-        {},
     )
     for epochs in (11, 5)
 }
 COMPACT["compact, half as wide, 5 epochs"] = SAMPLING["compact, half as wide, 5 epochs"]
-FULL_WIDTH = 64
+FULL_WIDTH = 64  # of the compact network
 NARROW = (0.75, 0.5, 0.875, 0.625, 0.375)  # widths of narrow networks / the scale's
 BUT_LAST_STAGE = ["conv1", "layer1", "layer2", "layer3", "fc"]

@@ -11,7 +11,7 @@ import pandas as pd
 from ..config import variant
 from . import systems
 from .cells import plus_minus, ratio
-from .confidence import gap
+from .confidence import gap, paired
 from .records import config_of
 from .variants import of_variant, per_run
 from .verdicts import SIZE, Verdict, bounds
@@ -78,7 +78,7 @@ def beside_dense(records):
         if row.system == "dense":
             dense = ours
             continue
-        pairs = [ours[seed] - dense[seed] for seed in ours if seed in dense]
+        pairs = paired(ours, dense)
         if pairs:
             size = row.params / row.dense_params, row.macs / row.dense_macs
             rows.append((row.label, row.system, *size, gap(pairs), len(pairs)))

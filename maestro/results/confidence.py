@@ -56,6 +56,14 @@ def gap(ours, other=None, level=LEVEL):
     return Gap(mean, mean - half, mean + half)
 
 
+def paired(ours, other):
+    """[difference of the values of each seed that both have], for `gap`.
+
+    ours, other: {seed: value}.
+    """
+    return [value - other[seed] for seed, value in ours.items() if seed in other]
+
+
 def t_quantile(freedom, level=LEVEL):
     """The ``level`` quantile of Student's t, by integration, without SciPy.
 

@@ -9,7 +9,7 @@ from math import nan
 import pandas as pd
 
 from .cells import plus_minus, ratio
-from .confidence import gap
+from .confidence import gap, paired
 from .variants import per_run, variant_columns
 from .verdicts import POINTS, Verdict, bounds, in_margin
 
@@ -50,9 +50,9 @@ def sampled(records):
                 accuracy.mean(),
                 accuracy.std(),
                 len(accuracy),
-                _differences(accuracy, dense),
-                _gap(_differences(accuracy, dense)),
-                _gap(_differences(accuracy, whole)) if sampler != UNSAMPLED else None,
+                paired(accuracy, dense),
+                _gap(paired(accuracy, dense)),
+                _gap(paired(accuracy, whole)) if sampler != UNSAMPLED else None,
                 sum(run.train_macs_ratio for run in some) / len(some),
             )
         )
@@ -207,11 +207,6 @@ def _runs(records):
         runs.setdefault(key, []).append(run)
     order = list(dict.fromkeys(name for name, _ in runs))
     return dense, dict(sorted(runs.items(), key=lambda item: order.index(item[0][0])))
-
-
-def _differences(accuracy, other):
-    """Accuracies less those of ``other``, {seed: accuracy}, for the common seeds."""
-    return [accuracy[seed] - other[seed] for seed in accuracy.index if seed in other]
 
 
 def _gap(differences):
