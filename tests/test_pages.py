@@ -217,11 +217,12 @@ def test_what_is_said_of_the_compact_network_is_so():
         compact.beside_dense(found[scale]).set_index("label")
         for scale in ("compact, 11 epochs", "compact, half as wide, 5 epochs")
     )
-    assert full.n[half] >= 3 and -0.7 < full.above[half].mean < -0.5
+    assert full.n[half] == 4 and -0.7 < full.above[half].mean < -0.5
     for table, narrow in ((full, "dense, width 48"), (small, "dense, width 24")):
         assert table.params[half] < table.params[narrow]
         assert table.macs[half] < table.macs[narrow]
         assert table.above[half].mean > table.above[narrow].mean
+        assert table.n[narrow] <= 2
     assert small.above[half].mean < full.above[half].mean
     unsampled = small.above["Maestro, cut once, none, 50% wanted"].mean
     assert unsampled > max(0, small.above[half].mean)
@@ -233,6 +234,9 @@ def test_what_is_said_of_the_compact_network_is_so():
     lasso = "Maestro, tangent steps, upper, λ = 2e-4"
     assert small.above[lasso].mean < -4 and small.params[lasso] > small.params[half]
     runs = compact.uncut(found["compact, half as wide, 5 epochs"])
+    for sampler in ("upper", "pair"):
+        [verdict] = sampling.sampling_verdicts(runs, sampler)
+        assert verdict.word == UNDECIDED and verdict.n <= 2
     points = sampling.cut_points(runs).query("share == 0.5 and way != 'dense'")
     kept = points.groupby(["sampler", "order"]).accuracy.mean().unstack()
     assert len(kept) and (kept["SVD"] > kept["own order"]).all()
