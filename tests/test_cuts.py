@@ -77,7 +77,7 @@ def test_batch_norm_is_estimated_anew_for_every_cut(runs, monkeypatch):
     """A dense run's evaluation would not do that by itself."""
     seen = []
     monkeypatch.setattr(
-        Training, "_recalibrate", lambda training, net: seen.append(training.model)
+        Training, "_recalibrate", lambda training, *a: seen.append(training.model)
     )
     subject = Subject(runs[0], records.find(runs))
     points = dict(cuts.cuts(subject, known=()))

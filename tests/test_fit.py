@@ -251,9 +251,9 @@ def test_writing_a_checkpoint_is_neither_training_nor_evaluation(
     now = [0.0]
 
     def taking(seconds, call):
-        def timed(*args):
+        def timed(*args, **options):
             now[0] += seconds
-            return call(*args)
+            return call(*args, **options)
 
         return timed
 

@@ -391,6 +391,19 @@ def test_only_a_network_that_trains_cut_is_recalibrated(
     assert bool(called) == expected
 
 
+def test_the_last_epoch_of_a_phase_is_recalibrated_with_all_batches(
+    few_digits, digits_config, monkeypatch
+):
+    counts = []
+    monkeypatch.setattr(
+        loop, "recalibrate", lambda net, batches: counts.append(len(list(batches)))
+    )
+    training = Training(digits_config(epochs=2, batch_size=5), task=few_digits)
+    while not training.finished:
+        training.run_epoch()
+    assert counts == [loop.BRIEF, 30]  # 30 batches are all 150 digits
+
+
 # ---------------------------------------------------------------- what is refused
 
 

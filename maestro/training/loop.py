@@ -26,8 +26,9 @@ from .optimizers import Lookahead, lr_at, make_optimizer, parameter_groups, set_
 from .replay import Replay
 from .step import Step
 
-# batches, of at most 128 examples, for the statistics of batch norm
-RECALIBRATION = 200
+# batches, of at most 128 examples, for the statistics of batch norm: for the figures of
+# a whole phase, and for those of an epoch on the way there
+RECALIBRATION, BRIEF = 200, 20
 # attributes of the state that are numbers or text
 PLAIN = ("epoch", "step", "steps", "loss_sum", "examples", "precisions")
 
@@ -158,37 +159,44 @@ class Training:
         if finite:
             self._end_epoch()
         self.meter.read("training")
-        tested = self.evaluate() if self._evaluation_is_due or not finite else {}
+        due = self._evaluation_is_due or not finite
+        tested = self.evaluate(brief=not self._ends_phase) if due else {}
         self.meter.read("evaluation")
         self._note(cost, tested)
 
     @property
-    def _evaluation_is_due(self):
+    def _ends_phase(self):
+        """Whether the current epoch is the last of its phase."""
         phase, done = self.phase
-        is_last = done + 1 == phase.epochs
-        return is_last or (self.epoch + 1) % phase.recipe.evaluate_every == 0
+        return done + 1 == phase.epochs
 
-    def evaluate(self, seen_as=lambda net: net, recalibrated=None):
+    @property
+    def _evaluation_is_due(self):
+        every = self.phase[0].recipe.evaluate_every
+        return self._ends_phase or (self.epoch + 1) % every == 0
+
+    def evaluate(self, seen_as=lambda net: net, recalibrated=None, brief=False):
         """The task's figures of the current network.
 
         Args:
             seen_as: a function of the network that returns the model to evaluate.
             recalibrated: whether batch norm is recalibrated before; if None, the method
                 decides.
+            brief: whether a tenth of the usual batches recalibrates batch norm.
         """
         if recalibrated is None:
             recalibrated = self.method.recalibrates
         net = self.group.split(self.model)
         with self.autocast(), self.method.active(training=False):
             if recalibrated:
-                self._recalibrate(net)
+                self._recalibrate(net, BRIEF if brief else RECALIBRATION)
             self.group.same_buffers(self.model)
             self.model.eval()
             return self.task.evaluate(seen_as(net))
 
-    def _recalibrate(self, net):
+    def _recalibrate(self, net, count):
         size = self.phase[0].recipe.batch_size
-        examples = RECALIBRATION * min(size, 128)
+        examples = count * min(size, 128)
         if self.device.type == "cuda":  # small batches would leave the device idle
             size = max(size, 1000)
         batches = self.task.epoch(size, seed=0)
@@ -222,14 +230,14 @@ class Training:
     def _end_epoch(self):
         """Let the method change the network between training and evaluation."""
         change = self.method.after_epoch(self.model, self.optimizer)
-        phase, done = self.phase
-        if done + 1 == phase.epochs:
+        if self._ends_phase:
+            phase, _ = self.phase
             change |= self.method.after_phase(phase, self.model, self.optimizer)
         self._follow(change)
 
     def _note(self, cost, tested):
         """Close the epoch: add its line to the history; start the next phase if due."""
-        phase, done = self.phase
+        begins = self._ends_phase
         line = {
             "lr": self.lr(self.steps - 1),
             "train_loss": self.loss_sum / self.examples,
@@ -243,8 +251,7 @@ class Training:
         self.epoch += 1
         self.step, self.loss_sum, self.examples = 0, 0.0, 0
         self.meter = Meter(self.device)
-        begins = done + 1 == phase.epochs and not self.finished
-        if begins and self.phase[0].fresh_optimizer:
+        if begins and not self.finished and self.phase[0].fresh_optimizer:
             self.steps = 0
             self._make_optimizer()
 
