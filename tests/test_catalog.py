@@ -38,6 +38,13 @@ def test_the_compact_scale_goes_row_by_row():
         assert [o["target"] for o in cut] == [0.5, 0.5, 0.5, 0.25, 0.25]
 
 
+def test_the_finalists_are_runs_of_the_compact_scale_with_more_seeds():
+    finalists = catalog.NAMED["sampling, compact, finalists"]()
+    assert len({config.id for config in finalists}) == 4 * 10
+    compact = {config.id for config in catalog.every_compact_run(range(10))}
+    assert {config.id for config in finalists} <= compact
+
+
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():
     named = catalog.chosen("systems, compact")
     assert {c.model for c in named} == {"compact"} and len(named) == 72

@@ -260,6 +260,20 @@ def sampling_cifar10(epochs=2, seeds=(0, 1, 2)):
     ]
 
 
+def sampling_finalists(seeds=tuple(range(10))):
+    """The samplers of most interest after a dense start, for longer and with ten seeds.
+
+    The best of `sampling_cifar10`, the paper's, and none, beside the dense network.
+    """
+    samplers = ("none", "upper", "pair")
+    return [
+        config
+        for config in sampling_cifar10(5, seeds)
+        if config.method == "dense"
+        or (config.options.get("warm_up") and config.options["sampler"] in samplers)
+    ]
+
+
 def _grid(
     model,
     scales,
