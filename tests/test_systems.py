@@ -153,6 +153,19 @@ def test_a_duel_is_with_the_largest_maestro_that_is_no_larger():
     assert table.loc["XNOR-Net", "Maestro"] == "none as small"
 
 
+def test_the_champion_of_a_duel_may_have_a_wanted_size():
+    options = {"sampler": "upper", "warm_up": 1, "damping": 0.01}
+    rows = some_records() | dict(
+        record("tangent_cut", 90.0, params, target=share, **options)
+        for share, params in ((0.5, 500), (0.25, 250))
+    )
+    table = duels(rows, champion="Maestro, cut once, upper")
+    assert "Maestro, λ = 1e-3" in table.index
+    ours = table["Maestro, cut once, upper"]
+    assert ours["SVD, ρ = 0.5"] == "Maestro, cut once, upper, 50% wanted"
+    assert ours["IMP, 5 rounds"] == "Maestro, cut once, upper, 25% wanted"
+
+
 def test_what_has_not_run_is_named():
     configs = baselines.systems("resnet18", "laptop", (0,))
     done = {c.id: None for c in configs if c.method not in ("dlrt", "xnor")}

@@ -197,8 +197,8 @@ def printed_frontier(model):
 def duels(records, champion="Maestro"):
     """Each system against ``champion`` at its size or below, as the paper compares.
 
-    Of the champion's variants with a lasso it is the one with the most bits to deploy
-    that has no more than the system. A difference is judged by its 95 % bounds.
+    Of the champion's shrunken variants it is the one with the most bits to deploy that
+    has no more than the system. A difference is judged by its 95 % bounds.
 
     Args:
         records: {id: record} of one task, model and scale.
@@ -208,7 +208,7 @@ def duels(records, champion="Maestro"):
         A DataFrame of text, one row for each variant of another system.
     """
     rows = {}
-    ran = _with_a_lasso(accounts(records), champion)
+    ran = _shrunken(accounts(records), champion)
     for row, best, difference in _pairs(records, ACCURACY, champion):
         cells = {"accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f")}
         cells["bits / 32"] = f"{row.bits / BITS:,.0f}"
@@ -267,7 +267,7 @@ def _pairs(records, measure, champion="Maestro"):
         aside = row.config.method in OURS and row.system != "Maestro"
         if row.system in ("dense", champion) or aside:
             continue
-        ours = _with_a_lasso(table, champion)
+        ours = _shrunken(table, champion)
         smaller = [one for one in ours if one.bits <= row.bits]
         best, difference = max(smaller, key=lambda one: one.bits, default=None), None
         if best is not None:
@@ -277,10 +277,10 @@ def _pairs(records, measure, champion="Maestro"):
     return pairs
 
 
-def _with_a_lasso(table, champion):
-    """The champion's variants with a lasso, rows of `accounts`."""
+def _shrunken(table, champion):
+    """The champion's variants with a lasso or a wanted size, rows of `accounts`."""
     rows = [row for row in table.itertuples() if row.system == champion]
-    return [row for row in rows if row.config.options["lambda_gl"]]
+    return [r for r in rows if r.config.options.get(NAMES[r.config.method][1])]
 
 
 def _points(value):
