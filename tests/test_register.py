@@ -5,7 +5,7 @@ import json
 import pytest
 
 from maestro.paths import ROOT
-from maestro.publish import evidence, register
+from maestro.publish import dashboard, evidence, register
 from maestro.results.cells import NOT_RUN
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
 from maestro.results.verdicts import IN_PART, SIGNS, together
@@ -28,13 +28,28 @@ def test_every_claim_has_a_key_a_place_and_parts(sections):
     assert [one.claim for one in judged] == CLAIMS
     for one in judged:
         assert one.parts and one.word in SIGNS and register.lead(one) in one.parts
-        assert one.word == together(part.verdict.word for part in one.parts)
+        own, _ = register.apart(one.parts)
+        assert one.word == together(part.verdict.word for part in own)
         for part in one.parts:
             assert (ROOT / "notebooks" / f"{part.chapter}.ipynb").is_file()
             assert part.chapter in register.QUESTIONS
             assert part.verdict.scale, one.claim.key
             ran = part.verdict.word != NOT_RUN
             assert bool(part.verdict.n and part.verdict.sentence) == ran
+
+
+def test_other_networks_scales_and_systems_stand_beside_a_claim(sections):
+    by_key = {one.claim.key: one for one in register.every(sections)}
+    for one in by_key.values():
+        for part in one.parts:
+            scale = part.verdict.scale
+            own = scale in (*evidence.OF_THE_PAPER, *dashboard.BASES)
+            assert own or part.aside, (one.claim.key, part.subject, scale)
+    low_rank = by_key["low-rank"]
+    assert {p.subject for p in low_rank.parts if not p.aside} == {"ResNet-18", "VGG-19"}
+    assert low_rank.word == NOT_RUN and register.lead(low_rank).aside
+    nested = {p.subject for p in by_key["fig-9"].parts if not p.aside}
+    assert nested == {"LeNet cut at 1e-5", "LeNet cut at 1e-7", "ResNet-18", "VGG-19"}
 
 
 def test_counted_and_timed_savings_are_two_claims(sections):
@@ -82,8 +97,9 @@ def test_a_live_chapter_is_read_by_what_it_prints(tmp_path):
 
     [part] = judged("holds: it is so\n").said(chapter, "it is so")
     assert part.verdict.word == HOLDS and part.verdict.n == 10
-    [part] = judged("holds: it is so\n").said(chapter, "not: it is so")
-    assert part.verdict.word == FAILS
+    once = evidence.Said("it is so", n=1, against=True)
+    [part] = judged("holds: it is so\n").said(chapter, once)
+    assert part.verdict.word == FAILS and part.verdict.n == 1
     [part] = judged("DOES NOT HOLD HERE: it is so\n").said(chapter, "it is so")
     assert part.verdict.word == FAILS
     with pytest.raises(ValueError, match="01_svd_recovery.ipynb prints no verdict 'it"):

@@ -159,11 +159,11 @@ def test_the_champion_of_a_duel_may_have_a_wanted_size():
         record("tangent_cut", 90.0, params, target=share, **options)
         for share, params in ((0.5, 500), (0.25, 250))
     )
-    table = duels(rows, champion="Maestro, cut once, upper")
+    table = duels(rows, champion="cut once, upper")
     assert "Maestro, λ = 1e-3" in table.index
-    ours = table["Maestro, cut once, upper"]
-    assert ours["SVD, ρ = 0.5"] == "Maestro, cut once, upper, 50% wanted"
-    assert ours["IMP, 5 rounds"] == "Maestro, cut once, upper, 25% wanted"
+    ours = table["cut once, upper"]
+    assert ours["SVD, ρ = 0.5"] == "cut once, upper, 50% wanted"
+    assert ours["IMP, 5 rounds"] == "cut once, upper, 25% wanted"
 
 
 def test_what_has_not_run_is_named():

@@ -17,6 +17,7 @@ from .dashboard import BASES, ORDER, basis, marked, plain, that_ran
 from .evidence import Evidence
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
+BESIDE = "Beside the claim (another network, scale or system than the paper's)"
 MARK = "<!-- from here on made by `python -m maestro claims` -->"
 
 
@@ -39,10 +40,14 @@ def _section(section, some, titles):
 
 
 def _row(one, titles):
-    lines = [f"    - {_outcome(part, titles)}" for part in that_ran(one.parts)]
-    folded = _not_run(one.parts)
+    own, aside = register.apart(one.parts)
+    lines = [f"    - {_outcome(part, titles)}" for part in that_ran(own)]
+    folded = _not_run(own)
     if folded:
         lines.append(f"    - {folded}")
+    if aside:
+        lines += ["", f"    {BESIDE}:", ""]
+        lines += [f"    - {_outcome(part, titles)}" for part in aside]
     outcome = "\n".join(lines)
     return (
         f"* - (claim-{one.claim.key})=\n\n"
@@ -93,19 +98,27 @@ def card(chapter, sections):
     judged = [(one, parts) for one, parts in judged if parts]
     if not judged:
         return ""
+    apart = [(one, register.apart(parts)) for one, parts in judged]
+    said = {
+        "Asked": register.QUESTIONS[chapter],
+        "Came out": _came_out((one, own) for one, (own, _) in apart),
+        "Beside the claims": _came_out((one, aside) for one, (_, aside) in apart),
+        "How sure": _how_sure([part for _, parts in judged for part in parts]),
+    }
+    lines = "\n\n".join(f"**{name}:** {text}" for name, text in said.items() if text)
+    return f":::{{admonition}} The verdict\n:class: verdicts\n\n{lines}\n:::\n"
+
+
+def _came_out(judged):
+    """'✓ holds: claim, claim. ✗ does not hold: claim.'; judged: (claim, parts) each."""
     found = {word: [] for word in ORDER}
     for one, parts in judged:
-        word = together(part.verdict.word for part in parts)
-        link = f"[{one.claim.short}](#claim-{one.claim.key})"
-        found[word].append(f"{link} ({one.claim.place})")
-    came_out = ". ".join(
-        f"{marked(word)}: {', '.join(some)}" for word, some in found.items() if some
-    )
-    sure = _how_sure([part for _, parts in judged for part in parts])
-    return (
-        ":::{admonition} The verdict\n:class: verdicts\n\n"
-        f"**Asked:** {register.QUESTIONS[chapter]}\n\n"
-        f"**Came out:** {came_out}.\n\n**How sure:** {sure}\n:::\n"
+        if parts:
+            word = together(part.verdict.word for part in parts)
+            link = f"[{one.claim.short}](#claim-{one.claim.key})"
+            found[word].append(f"{link} ({one.claim.place})")
+    return " ".join(
+        f"{marked(word)}: {', '.join(some)}." for word, some in found.items() if some
     )
 
 
@@ -118,7 +131,8 @@ def _how_sure(parts):
     for part in ran:
         groups.setdefault(part.verdict.scale, []).append(part.verdict)
     bases = "; ".join(basis(*some) for some in groups.values())
-    left = len(parts) - len(ran)
+    own, _ = register.apart(parts)
+    left = len(own) - len(that_ran(own))
     said = f"{bases[:1].upper()}{bases[1:]}."
     if any(part.verdict.scale not in BASES for part in ran):
         said += " Means over runs are judged by one-sided 95 % bounds."

@@ -130,7 +130,7 @@ def _numbers(part):
     verdict = part.verdict
     if verdict.word == NOT_RUN:
         return f"{part.subject}, scale {verdict.scale}: {NOT_RUN}"
-    said = [part.subject]
+    said = [f"Beside the claim, {part.subject}" if part.aside else part.subject]
     if not math.isnan(verdict.ours):
         said[0] += f": {verdict.say(verdict.ours)}"
     if not math.isnan(verdict.paper):
@@ -149,13 +149,15 @@ def basis(*verdicts):
 
 
 def _rest(one):
-    """'3 of 5 parts hold. '; empty for a claim of one part."""
-    if len(one.parts) == 1:
-        return ""
-    held = sum(part.verdict.word == HOLDS for part in one.parts)
-    said = f"{held} of {len(one.parts)} parts hold"
-    missing = sum(part.verdict.word == NOT_RUN for part in one.parts)
-    return said + (f", {missing} not run. " if missing else ". ")
+    """'3 of 5 parts hold. 2 parts beside the claim. '; empty for a single part."""
+    parts, aside = register.apart(one.parts)
+    beside = f"{counted(len(aside), 'part')} beside the claim. " if aside else ""
+    if len(parts) == 1:
+        return beside
+    held = sum(part.verdict.word == HOLDS for part in parts)
+    said = f"{held} of {len(parts)} parts hold"
+    missing = sum(part.verdict.word == NOT_RUN for part in parts)
+    return said + (f", {missing} not run. " if missing else ". ") + beside
 
 
 def marked(word):

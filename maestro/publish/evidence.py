@@ -21,6 +21,7 @@ from ..results.verdicts import ACCURACY, PERPLEXITY, Measure, Verdict
 from . import parameters
 
 SCALES = ("paper", "paper, code", "short", "laptop")
+OF_THE_PAPER = SCALES[:2]
 STRICT, CODE = 1e-7, 1e-5  # thresholds: the paper's, and that of the authors' code
 LENET, RESNET18, VGG19 = "10_lenet_mnist", "11_resnet18_cifar10", "12_vgg19_cifar10"
 TRANSFORMER, RESNET50 = "13_transformer_multi30k", "14_resnet50_imagenet"
@@ -36,11 +37,28 @@ TIMED = ("lenet", "resnet18", "vgg19", "transformer")  # of these, by `make benc
 
 
 class Part(NamedTuple):
-    """A verdict on one part of a claim, and the chapter that shows how it came out."""
+    """A verdict on one part of a claim, and the chapter that shows how it came out.
+
+    aside: whether the network, the scale or the rival is not one that the paper makes
+    the claim for. Such a part is shown, but the verdict on the claim is without it.
+    """
 
     chapter: str
     subject: str
     verdict: Verdict
+    aside: bool = False
+
+
+class Said(NamedTuple):
+    """A statement that a live chapter prints, and how often the chapter tests it.
+
+    n: the repetitions, those of the whole chapter if 0; against: whether the statement
+    speaks against the claim.
+    """
+
+    text: str
+    n: int = 0
+    against: bool = False
 
 
 class Setting(NamedTuple):
@@ -53,10 +71,11 @@ class Setting(NamedTuple):
     paper: object
     measure: Measure
 
-    def judged(self, verdict):
-        """``verdict`` on this setting's runs, as a `Part`."""
+    def judged(self, verdict, aside=False):
+        """``verdict`` on this setting's runs, as a `Part`; aside: as for the Part."""
         scaled = verdict._replace(scale=verdict.scale or self.scale)
-        return Part(self.chapter, self.subject, scaled)
+        aside = aside or self.scale not in OF_THE_PAPER
+        return Part(self.chapter, self.subject, scaled, aside)
 
 
 class Evidence:
@@ -81,25 +100,26 @@ class Evidence:
         ids = dict.fromkeys(config.id for config in configs)
         return {key: self.records[key] for key in ids if key in self.records}
 
-    def said(self, chapter, *lines):
+    def said(self, chapter, *statements):
         """The verdicts that a chapter printed in its last run, as parts.
 
-        A line that begins with "not: " is a statement against the claim.
+        statements: each a `Said`, or the text of one.
 
         Raises:
-            ValueError: the chapter has not printed one of ``lines``.
+            ValueError: the chapter has not printed one of the ``statements``.
         """
-        printed, n = self.stored(chapter), _repetitions(chapter)
+        printed, repetitions = self.stored(chapter), _repetitions(chapter)
         parts = []
-        for line in lines:
-            against, text = line.startswith("not: "), line.removeprefix("not: ")
+        for one in statements:
+            text, n, against = Said(one) if isinstance(one, str) else one
             if text not in printed:
                 raise ValueError(
                     f"notebooks/{chapter}.ipynb prints no verdict {text!r}"
                 )
             word = HOLDS if printed[text] != against else FAILS
-            sentence = f"{'true' if printed[text] else 'not true'}: {text}"
-            verdict = Verdict(text, word, n=n, scale="linear", sentence=sentence)
+            sentence = f"{'shown' if printed[text] else 'not shown'}: {text}"
+            verdict = Verdict(text, word, n=n or repetitions, scale="linear")
+            verdict = verdict._replace(sentence=sentence)
             parts.append(Part(chapter, "linear maps", verdict))
         return parts
 

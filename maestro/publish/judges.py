@@ -10,6 +10,7 @@ from ..results import (
     systems,
 )
 from ..results.cells import NETWORKS
+from ..results.published import paper_table
 from ..results.verdicts import ACCURACY, PERPLEXITY, Verdict
 from . import counts, finding, parameters
 from .evidence import (
@@ -28,15 +29,20 @@ from .evidence import (
 LOW_RANK = {"pufferfish", "cuttlefish", "spectral", "svd", "spectral_decay", "dlrt"}
 PRUNING, BINARY = {"imp", "raregems", "depgraph"}, {"xnor"}
 AT_LEAST_AS_GOOD = "as good as"
-CUTS = "18_train_once_deploy_everywhere"
+CUTS, COSTS = "18_train_once_deploy_everywhere", "20_what_it_costs"
 
 
 def of_every(judge, *chapters):
-    """A judge that applies ``judge(setting)`` to the settings of ``chapters`` (all)."""
+    """A judge that applies ``judge(setting)`` to every setting.
+
+    chapters: those of the networks that the paper makes the claim for; all if none.
+    """
 
     def parts(evidence):
-        some = evidence.of(*chapters) if chapters else evidence.settings
-        found = [one.judged(judge(one)) for one in some]
+        found = [
+            one.judged(judge(one), bool(chapters) and one.chapter not in chapters)
+            for one in evidence.settings
+        ]
         # runs that no threshold affects are in LeNet's settings twice: judged once
         unlike = {
             (p.chapter, p.verdict.n or p.subject, *map(str, p.verdict)): p
@@ -105,6 +111,15 @@ def timed(evidence):
     ]
 
 
+def remembered(evidence):
+    """Training takes less memory; the compact network is not the paper's."""
+    return [
+        Part(COSTS, NETWORKS[name], claims.lighter(evidence.bench, name), aside)
+        for names, aside in ((TIMED, False), (("compact",), True))
+        for name in names
+    ]
+
+
 def better_text(evidence):
     """Transformer: smaller and of lower perplexity than the dense network."""
     return [
@@ -114,17 +129,30 @@ def better_text(evidence):
 
 
 def beside(methods, *names):
-    """A judge on Maestro beside other systems on the networks ``names``."""
+    """A judge on Maestro beside other systems on the networks ``names``.
+
+    The paper compares with those of Table 16, on its networks; the others are aside.
+    """
 
     def parts(evidence):
         found = []
-        for setting in map(evidence.frontiers.get, names):
-            verdicts = systems.against(setting.runs, methods, AT_LEAST_AS_GOOD)
-            verdicts = verdicts or [Verdict(f"{AT_LEAST_AS_GOOD} the other systems")]
-            found += [setting.judged(verdict) for verdict in verdicts]
+        for name in names:
+            setting = evidence.frontiers[name]
+            theirs = methods & _of_table_16(name)
+            for some, aside in ((theirs, False), (methods - theirs, True)):
+                verdicts = systems.against(setting.runs, some, AT_LEAST_AS_GOOD)
+                verdicts = verdicts or [Verdict(f"{AT_LEAST_AS_GOOD} other systems")]
+                if some:
+                    found += [setting.judged(verdict, aside) for verdict in verdicts]
         return found
 
     return parts
+
+
+def _of_table_16(name):
+    """The methods that Table 16 has for a network of `Evidence.frontiers`."""
+    table = paper_table(16)
+    return set(table[table.model + ", paper" == name].variant)
 
 
 def pufferfish_text(evidence):
@@ -166,10 +194,16 @@ def without_parts(evidence):
 
 def sampled(evidence):
     """Sampling does no harm: λ = 0 beside dense, and beside the same factors whole."""
-    parts = of_every(no_loss)(evidence)
-    setting = Setting("17_sampling", "half compact network", "2 epochs", {}, None, None)
-    runs = evidence.find(experiments.sampling_cifar10(2))
-    return parts + [setting.judged(v) for v in sampling.sampling_verdicts(runs)]
+    parts = of_every(no_loss, LENET, RESNET18, VGG19)(evidence)
+    for epochs, configs in (
+        (2, experiments.sampling_cifar10()),
+        (5, experiments.sampling_finalists()),
+    ):
+        for verdict in sampling.sampling_verdicts(evidence.find(configs)):
+            place = "17_sampling", f"half compact network, {verdict.claim}"
+            setting = Setting(*place, f"{epochs} epochs", {}, None, ACCURACY)
+            parts.append(setting.judged(verdict))
+    return parts
 
 
 def cut_to_a_third(evidence):
@@ -201,16 +235,19 @@ def vgg_cut_by_ten(evidence):
 
 
 def learned_against_svd(evidence):
-    """The columns of LoD beside an SVD of the dense network, by the same search."""
-    half = {"share": 0.5, "unit": "macs", "search": "loss per mac"}
+    """The columns of LoD beside an SVD of the dense network, by greedy search."""
     parts = []
     for name in experiments.CUT_SEEDS:
         configs = experiments.cut_afterwards(name)
         rows = sizes.frame(evidence.find(configs))
-        budget = {} if name == "lenet" else half
-        verdict = sizes.learned_beats_svd(rows, **budget)
-        scaled = verdict._replace(scale=configs[0].scale)
-        parts.append(Part(CUTS, NETWORKS[name], scaled))
+        by_size = (1 / 2, 1 / 3, 1 / 4, 0.12), "params", "loss per parameter"
+        by_cost = (1 / 2,), "macs", "loss per mac"
+        shares, unit, search = by_size if name == "lenet" else by_cost
+        for share in shares:
+            subject = f"{NETWORKS[name]} at {share:.2g}× the {sizes.UNITS[unit]}"
+            setting = Setting(CUTS, subject, configs[0].scale, {}, None, ACCURACY)
+            verdict = sizes.learned_beats_svd(rows, share, unit, search)
+            parts.append(setting.judged(verdict))
     return parts
 
 

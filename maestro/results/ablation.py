@@ -100,7 +100,7 @@ def _no_worse(records, name, claim):
 
 def _no_better(records, name):
     """Is Maestro as accurate as with one more pass in each step?"""
-    claim = f"{name.removeprefix('with ')} does not help"
+    claim = f"{name.removeprefix('with ')} helps by less than {POINTS:g} points"
     return _no_worse(records, name, claim)
 
 

@@ -153,23 +153,52 @@ def cheaper_timed(measurement, model):
     measurement.
     """
     claim = "training costs less, timed"
-    if measurement is None or model not in measurement["models"]:
+    steps, measured = _low_rank_steps(measurement, model)
+    if steps is None:
         return Verdict(claim)
+    least = steps.iloc[0]
+    word = Gap(-least.step, -least.step_high, -least.step_low).above(-1)
+    sentence = f"a step takes {_by_share(steps.step, 'the dense step')} ({measured})"
+    scale = measurement["ran_on"]["device"]
+    return Verdict(claim, word, least.step, nan, 1, 0.0, scale, sentence, OF_DENSE)
+
+
+def lighter(measurement, model):
+    """Does a training step hold less memory than a dense step once ranks have fallen?
+
+    measurement, model: as for `cheaper_timed`. Judged at the smallest share of the
+    ranks; memory is counted and has no bounds.
+    """
+    claim = "training takes less memory"
+    steps, measured = _low_rank_steps(measurement, model)
+    if steps is None:
+        return Verdict(claim)
+    least = steps.memory.iloc[0]
+    shares = _by_share(steps.memory, "the dense memory")
+    sentence = f"a step holds {shares} ({measured})"
+    scale, word = measurement["ran_on"]["device"], HOLDS if least < 1 else FAILS
+    return Verdict(claim, word, least, nan, 1, 0.0, scale, sentence, OF_DENSE)
+
+
+def _low_rank_steps(measurement, model):
+    """(`speed.rows` of a network's LoD steps by share, at its first batch size; where
+    they were measured); (None, "") without a measurement."""
+    if measurement is None or model not in measurement["models"]:
+        return None, ""
     batch = speed.batches(measurement, model)[0]
     rows = speed.rows(measurement)
     rows = rows.query("model == @model and kind == 'lod' and batch == @batch")
-    steps = rows.set_index("share").sort_index()
-    least = steps.iloc[0]
-    word = Gap(-least.step, -least.step_high, -least.step_low).above(-1)
-    sentence = "a step takes " + ", ".join(
-        f"{step:.2f}× the dense step at {speed.SHARES[share]}"
-        if share == 1
-        else f"{step:.2f}× at {speed.SHARES[share]}"
-        for share, step in steps.step[::-1].items()
+    measured = f"batch {batch}; {speed.ran_on(measurement)}"
+    return rows.set_index("share").sort_index(), measured
+
+
+def _by_share(values, whole):
+    """'1.16× the dense step at all ranks, 0.69× at half'; values: by share."""
+    return ", ".join(
+        f"{value:.2f}× {whole if share == 1 else ''}".rstrip()
+        + f" at {speed.SHARES[share]}"
+        for share, value in values[::-1].items()
     )
-    sentence += f" (batch {batch}; {speed.ran_on(measurement)})"
-    scale = measurement["ran_on"]["device"]
-    return Verdict(claim, word, least.step, nan, 1, 0.0, scale, sentence, OF_DENSE)
 
 
 def ranks_fall_step_by_step(records):

@@ -77,8 +77,8 @@ def sampling_table(records):
 def sampling_verdicts(records, sampler="pair"):
     """[Verdict] on "sampling does not adversely impact training", one for each way.
 
-    The claim holds if the accuracy with ``sampler`` is less than POINTS below that
-    without sampling.
+    The verdict's claim is the way. It holds if the accuracy with ``sampler`` is less
+    than POINTS below that without sampling.
     """
     table = sampled(records)
     return [
@@ -182,7 +182,7 @@ def _verdict(row):
     say = "{:+.2f} points".format
     words = f"{say(difference.mean)} against no sampling{bounds(difference, say)}"
     return Verdict(
-        f"Sampling costs nothing ({row.way}, {row.sampler})",
+        row.way,
         difference.above(-POINTS),
         difference.mean,
         nan,

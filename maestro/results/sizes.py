@@ -10,8 +10,9 @@ from .cells import NOT_RUN, plus_minus
 from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, gap
 from .records import config_of
 from .variants import refuse_mixed
-from .verdicts import ACCURACY, POINTS, Verdict, bounds
+from .verdicts import ACCURACY, POINTS, SIGNS, Verdict, bounds
 
+UNITS = {"params": "parameters", "macs": "MACs"}
 COLUMNS = ["source", "search", "unit", "share", "test_accuracy", "params", "macs"]
 COLUMNS += ["run", "seed", "scale", "uncut"]
 
@@ -182,8 +183,7 @@ def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per paramet
 
     rows: of `frame`. The dense network's columns are those of its SVD.
     """
-    fewer = {"params": "parameters", "macs": "MACs"}[unit]
-    claim = f"LoD's columns beat an SVD's, {1 / share:.2g} times fewer {fewer}"
+    claim = f"LoD's columns beat an SVD's, {1 / share:.2g} times fewer {UNITS[unit]}"
     some = _at(rows, share, unit, search)
     merits = [some.test_accuracy[some.source == name] for name in ("LoD", "SVD")]
     if not all(map(len, merits)):
@@ -192,6 +192,23 @@ def learned_beats_svd(rows, share=1 / 3, unit="params", search="loss per paramet
     sentence = f"{say(difference.mean)} by LoD{bounds(difference, say)}"
     word, n, scale = difference.above(0), min(map(len, merits)), rows.scale.iloc[0]
     return Verdict(claim, word, difference.mean, nan, n, 0.0, scale, sentence, say)
+
+
+def learned_table(rows, unit="params"):
+    """Points by which LoD's columns are above an SVD's, as text: a row for each search.
+
+    Each number has the sign of the verdict of `learned_beats_svd`. rows: of `frame`.
+    """
+    some = rows[rows.unit == unit]
+    shares = sorted(some.share.unique(), reverse=True)
+    table = {}
+    for search in some.search.unique():
+        found = [learned_beats_svd(rows, share, unit, search) for share in shares]
+        table[search] = {
+            f"{share:.2f}×": f"{one.ours:+.2f} {SIGNS[one.word]}" if one.n else NOT_RUN
+            for share, one in zip(shares, found, strict=True)
+        }
+    return pd.DataFrame.from_dict(table, orient="index")
 
 
 def _at(rows, share, unit, search=None):
