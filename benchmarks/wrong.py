@@ -84,7 +84,7 @@ PARAMETERS = {
     "10_lenet_mnist seeds=0;1": "seeds='0;1': it takes integers from 0 to",
     "10_lenet_mnist train=yes": "train='yes': it takes true or false",
     "10_lenet_mnist train=1": "train='1': it takes true or false",
-    "10_lenet_mnist device=gpu": "device='gpu': it takes one of auto, cpu, cuda, mps",
+    "10_lenet_mnist device=gpu": "device='gpu': it takes one of auto, cpu, cuda",
     "10_lenet_mnist workers=65": "workers='65': it takes an integer from 1 to 64",
     "12_vgg19_cifar10 scales=tiny": "scales='tiny': it takes any of paper, 'paper, cod",
 }

@@ -207,7 +207,7 @@ def _freezes(pairs):
     except (TypeError, ValueError):
         frozen = {"": None}
     for name, epochs in frozen.items():
-        if type(name) is not str or type(epochs) is not int or epochs < 1:
+        if type(name) is not str or type(epochs) is not int or epochs < 0:
             raise ValueError(
                 f"freeze={pairs!r}: it takes pairs of a parameter's name and epochs"
             )

@@ -188,7 +188,7 @@ def test_options_cannot_be_changed_from_outside():
         ("norm_lr", -1),
         ("lookahead", 0.5),
         ("freeze", ("whiten.bias", 3)),
-        ("freeze", (("whiten.bias", 0),)),
+        ("freeze", (("whiten.bias", -1),)),
         ("precision", "bfloat16"),
         ("evaluate_every", 0),
         ("evaluate_every", 1.5),

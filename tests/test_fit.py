@@ -178,8 +178,26 @@ def test_a_damaged_checkpoint_stops_nothing(
     )
     assert figures(record) == figures(straight)
     assert there == [False, False]
+    assert path.with_name(f"{path.name}.damaged").is_file()
     told = capsys.readouterr().err
     assert told.startswith(f"{path}: not usable (") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [OSError(5, "I/O error"), MemoryError("full")])
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(
+    error, few_digits, digits_config, folders, monkeypatch
+):
+    config = digits_config(epochs=2, batch_size=32)
+    path = checkpoints.checkpoint_path(config)
+    checkpoints.save_state(state_after(config, few_digits, 7), path)
+
+    def failing(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(fit.torch, "load", failing)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        fit.fit(config, task=few_digits)
+    assert path.is_file()
 
 
 def test_stop_writes_the_checkpoint_and_the_run_goes_on(

@@ -391,6 +391,18 @@ def test_only_a_network_that_trains_cut_is_recalibrated(
     assert bool(called) == expected
 
 
+@pytest.mark.parametrize("method", ["pufferfish", "tangent"])
+def test_a_schedule_of_steps_starts_again_after_a_warm_up(
+    method, few_digits, digits_config
+):
+    config = digits_config(method, epochs=2, batch_size=50, warm_up=1)
+    schedule = {"schedule": "inverse_sqrt", "warmup": 2, "optimizer": "adam"}
+    recipe = replace(config.recipe, **schedule, momentum=0.0, lr=0.001)
+    record = fit(replace(config, recipe=recipe), task=few_digits)
+    third = 0.001 * (3 / 2) ** -0.5
+    assert record["history"]["lr"] == pytest.approx([third, third])
+
+
 def test_the_last_epoch_of_a_phase_is_recalibrated_with_all_batches(
     few_digits, digits_config, monkeypatch
 ):

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -97,10 +97,20 @@ def test_a_proximal_step_is_as_long_as_the_lassos_way():
 
 
 def test_proximal_steps_take_sgd():
-    net = maestro.factorize(network())
-    adam = torch.optim.Adam(net.parameters())
-    with pytest.raises(ValueError, match="proximal with Adam: it takes sgd"):
-        methods.Proximal(lambda_gl=0.1).after_step(net, adam)
+    adam = replace(RECIPE, optimizer="adam")
+    with pytest.raises(ValueError, match="'adam' with method=proximal: it takes sgd"):
+        methods.Proximal(lambda_gl=0.1).phases(adam)
+
+
+def test_a_proximal_step_is_as_long_as_the_schedule_says():
+    """Not as the first group says, whose learning rate may be another."""
+    ends, start = [], maestro.factorize(network())
+    for scale in (1.0, 64.0):
+        net, method = copy.deepcopy(start), methods.Proximal(lambda_gl=0.01)
+        groups = [{"params": net.parameters(), "lr": 0.1 * scale, "lr_scale": scale}]
+        method.after_step(net, torch.optim.SGD(groups, 0.1, MOMENTUM))
+        ends.append([p.detach().clone() for p in net.parameters()])
+    assert all(map(torch.equal, *ends))
 
 
 def test_without_lambda_nothing_is_added():
@@ -161,3 +171,22 @@ def test_masked_columns_stay_under_the_lasso():
     methods.Masked(lambda_gl=0.1).after_backward(net)
     for layer in low_rank_layers(net).values():
         assert layer.U.grad.all() and layer.V.grad.any(0).all()
+
+
+def test_fine_tuning_needs_a_last_rate():
+    recipe = replace(RECIPE, epochs=3, schedule="inverse_sqrt", warmup=4)
+    with pytest.raises(ValueError, match="inverse_sqrt' has no last rate"):
+        methods.SVD(tune=1).phases(recipe)
+
+
+@pytest.mark.parametrize("method", [methods.RareGems(0.5), methods.Spectral(0.5)])
+def test_another_padding_than_zeros_is_refused(method):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"))
+    with pytest.raises(ValueError, match="takes zero padding, not circular"):
+        method.prepare(net, torch.zeros(1, 3, 8, 8), torch.Generator())
+
+
+def test_spectral_names_the_layers_that_it_cannot_take():
+    net = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3))
+    with pytest.raises(ValueError, match="without groups; leave out with skip: 0$"):
+        methods.Spectral(0.5).prepare(net, torch.zeros(1, 4, 8, 8), None)

@@ -117,7 +117,7 @@ def test_the_table_has_a_row_for_each_parameter_of_each_notebook():
     assert all(row["notebook"] == "10_lenet_mnist" and row["help"] for row in rows)
     values = {row["name"]: row["values"] for row in rows}
     assert values["seeds"] == "integers from 0 to 4,294,967,295, separated by commas"
-    assert values["device"] == "one of auto, cpu, cuda, mps"
+    assert values["device"] == "one of auto, cpu, cuda"
     assert values["train"] == "true or false"
     assert values["steps"] == "an integer from 1 to 10,000,000"
 
@@ -203,7 +203,7 @@ BAD = [
     ("steps", "1e3", "steps='1e3'"),
     ("steps", 5.0, "steps=5.0"),
     ("steps", 10_000_001, "steps=10000001"),
-    ("device", "gpu", "device='gpu': it takes one of auto, cpu, cuda, mps"),
+    ("device", "gpu", "device='gpu': it takes one of auto, cpu, cuda"),
     ("device", 0, "device=0"),
     ("device", "'cpu", 'device="\'cpu"'),
     ("steps", "1_000", "steps='1_000'"),

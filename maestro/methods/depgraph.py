@@ -69,6 +69,7 @@ class DepGraph(Method):
             epochs=self.tune,
             lr=recipe.lr * self.tune_rate,
             milestones=tuple(sorted(milestones)),
+            freeze=tuple((name, 0) for name, _ in recipe.freeze),
         )
         return [Phase("training", recipe), Phase("fine-tuning", tuning)]
 

@@ -75,8 +75,23 @@ class Size(NamedTuple):
     binary_macs: int = 0
 
 
+def require_zero_padding(layers, method):
+    """Raise ValueError if ``method`` cannot pad as one of ``layers`` does."""
+    modes = {getattr(layer, "padding_mode", "zeros") for layer in layers} - {"zeros"}
+    if modes:
+        raise ValueError(f"{method} takes zero padding, not {', '.join(sorted(modes))}")
+
+
 def fine_tuning(recipe, epochs):
-    """The `Phase` of ``epochs`` more after all of ``recipe``, at its last rate."""
+    """The `Phase` of ``epochs`` more after all of ``recipe``, at its last rate.
+
+    Raises ValueError for a schedule whose last rate depends on the number of steps.
+    """
+    if recipe.schedule == "inverse_sqrt":
+        raise ValueError(
+            "schedule='inverse_sqrt' has no last rate to fine-tune at, because it "
+            "counts steps; 'steps' and 'triangle' count epochs"
+        )
     longer = replace(recipe, epochs=recipe.epochs + epochs)
     if recipe.schedule == "triangle":
         last = recipe.lr * recipe.triangle[2]

@@ -21,14 +21,17 @@ class Proximal(Maestro):
     def after_backward(self, model):
         """Nothing: the lasso has no part in the gradient."""
 
-    def after_step(self, model, optimizer):
-        group = optimizer.param_groups[0]
-        if "momentum" not in group:
+    def phases(self, recipe):
+        if recipe.optimizer != "sgd":
             raise ValueError(
-                f"method=proximal with {type(optimizer).__name__}: it takes sgd, whose "
-                "steps are the gradient's length"
+                f"optimizer={recipe.optimizer!r} with method=proximal: it takes sgd, "
+                "whose steps are the gradient's length"
             )
+        return super().phases(recipe)
+
+    def after_step(self, model, optimizer):
         if self.lambda_gl:
             # as long as a subgradient's way becomes, momentum carrying it on
-            length = group["lr"] / (1 - group["momentum"])
+            group = optimizer.param_groups[0]
+            length = group["lr"] / group.get("lr_scale", 1.0) / (1 - group["momentum"])
             proximal_step(model, self.lambda_gl * length)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..config import integer, number
 from ..lowrank.choosing import skipper
 from ..lowrank.replacing import replace as put
-from .method import BITS, Change, Method, Phase, Size
+from .method import BITS, Change, Method, Phase, Size, require_zero_padding
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -121,14 +121,15 @@ class RareGems(Method):
 
     def prepare(self, model, example_inputs, generator):
         skipped = skipper(model, self.skip)
-        for module in model.modules():
-            if isinstance(module, NORMS):
-                module.affine, module.weight, module.bias = False, None, None
         chosen = [
             module
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear | nn.Conv2d) and not skipped(name, module)
         ]
+        require_zero_padding(chosen, "raregems")
+        for module in model.modules():
+            if isinstance(module, NORMS):
+                module.affine, module.weight, module.bias = False, None, None
         self.trained = [p for p in model.parameters() if p.requires_grad]
         put(model, {layer: Gem(layer, generator) for layer in chosen})
         for parameter in self.trained:

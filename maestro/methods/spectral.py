@@ -16,7 +16,7 @@ from ..config import number
 from ..lowrank.choosing import choose
 from ..lowrank.replacing import replace
 from .fixed import without_decay
-from .method import Method
+from .method import Method, require_zero_padding
 
 
 class Spectral(Method):
@@ -41,6 +41,7 @@ class Spectral(Method):
     def prepare(self, model, example_inputs, generator):
         dense = sum(p.numel() for p in model.parameters())
         layers = choose(model, self.skip)[0]
+        _require_plain(layers)
         self.chosen = ranks_for(layers, dense, self.params_share)
         pairs = {name: factorised(layers[name], r) for name, r in self.chosen.items()}
         replace(model, {layers[name]: pair for name, pair in pairs.items()})
@@ -96,6 +97,22 @@ def ranks_for(layers, dense, share):
         middle = (low + high) / 2
         low, high = (middle, high) if params(middle) <= share * dense else (low, middle)
     return at(low)
+
+
+def _require_plain(layers):
+    """Raise ValueError if a layer is not one that `factorised` takes."""
+    other = [
+        name
+        for name, layer in layers.items()
+        if not isinstance(layer, nn.Linear | nn.Conv2d)
+        or getattr(layer, "groups", 1) > 1
+    ]
+    if other:
+        raise ValueError(
+            f"spectral takes linear layers and 2-d convolutions without groups; leave "
+            f"out with skip: {', '.join(other)}"
+        )
+    require_zero_padding(layers.values(), "spectral")
 
 
 def unrolled(layer):

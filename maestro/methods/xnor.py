@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..lowrank.replacing import replace
-from .method import BITS, Method, Size
+from .method import BITS, Method, Size, require_zero_padding
 
 
 class Sign(torch.autograd.Function):
@@ -60,9 +60,7 @@ class XNOR(Method):
                 f"{type(model).__name__} has {len(convs)} convolutions: xnor leaves "
                 "the first and the last as they are, and takes at least 3"
             )
-        padded = [c for c in convs if c.padding_mode != "zeros"]
-        if padded:
-            raise ValueError(f"xnor takes zero padding, not {padded[0].padding_mode}")
+        require_zero_padding(convs, "xnor")
         replace(model, {conv: BinaryConv2d(conv) for conv in convs[1:-1]})
         self.binary_macs = binary_macs(model, example_inputs)
         return super().prepare(model, example_inputs, generator)

@@ -157,7 +157,7 @@ KNOWN = {
         choices=("lenet", "compact", "resnet18"),
     ),
     "train": Parameter(bool, "train the runs that have no record yet"),
-    "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda", "mps")),
+    "device": Parameter(str, "where to train", choices=("auto", "cpu", "cuda")),
     "epochs": Parameter(
         int, "epochs of training; 0 keeps the recipe's", low=0, high=100_000
     ),

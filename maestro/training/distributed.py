@@ -155,14 +155,14 @@ def joined(device="auto"):
     Decisions are exchanged by gloo, so that they do not wait for the device.
 
     Raises:
-        ValueError: a device other than "auto", "cpu", "cuda" or "mps", or more
-            processes than CUDA devices.
+        ValueError: a device other than "auto", "cpu" or "cuda", or more processes than
+            CUDA devices.
     """
     if not launched():
         yield ALONE
         return
     backend = "gloo"
-    if device not in ("cpu", "mps") and torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(_own_device(device))
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend)

@@ -97,7 +97,7 @@ def fit(
 def resume(training, checkpoint):
     """Load ``checkpoint`` into ``training``, if that file exists.
 
-    A checkpoint that is damaged or belongs to another run is reported and removed. Part
+    A checkpoint that is damaged or belongs to another run is reported and renamed. Part
     of its state may be loaded by then, so a new Training takes the place of the given
     one. The processes of a group all resume or all start again.
 
@@ -107,6 +107,10 @@ def resume(training, checkpoint):
 
     Returns:
         The Training to continue with.
+
+    Raises:
+        OSError, MemoryError, torch.OutOfMemoryError: the checkpoint may be good, but
+            cannot be read, or does not fit into memory, at the moment.
     """
     group = training.group
     if not group.any(checkpoint.is_file()):
@@ -118,6 +122,8 @@ def resume(training, checkpoint):
             if key in state["generators"]:
                 state["generators"][key] = state["generators"][key].cpu()
         training.load_state_dict(state)
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # a damaged file can raise almost any exception
         why = (str(error) or repr(error)).splitlines()[0]
     if not group.any(why):
@@ -125,7 +131,7 @@ def resume(training, checkpoint):
     if group.main:
         why = why or "not readable for every process"
         print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.replace(checkpoint.with_name(f"{checkpoint.name}.damaged"))
     config, device, task = training.config, training.device, training.task
     recorder, precision = training.recorder, training.precision
     return Training(config, device, task, group, recorder, precision)

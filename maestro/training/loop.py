@@ -154,7 +154,7 @@ class Training:
             after_step(self)
             self.meter.start()
         self._add_losses()
-        cost = self.method.training_cost(self.model)
+        cost, lr = self.method.training_cost(self.model), self.lr(self.steps - 1)
         finite = math.isfinite(self.loss_sum) and self._weights_are_finite()
         if finite:
             self._end_epoch()
@@ -162,7 +162,7 @@ class Training:
         due = self._evaluation_is_due or not finite
         tested = self.evaluate(brief=not self._ends_phase) if due else {}
         self.meter.read("evaluation")
-        self._note(cost, tested)
+        self._note(lr, cost, tested)
 
     @property
     def _ends_phase(self):
@@ -235,11 +235,11 @@ class Training:
             change |= self.method.after_phase(phase, self.model, self.optimizer)
         self._follow(change)
 
-    def _note(self, cost, tested):
+    def _note(self, lr, cost, tested):
         """Close the epoch: add its line to the history; start the next phase if due."""
         begins = self._ends_phase
         line = {
-            "lr": self.lr(self.steps - 1),
+            "lr": lr,
             "train_loss": self.loss_sum / self.examples,
             **tested,
             **self.method.size(self.model)._asdict(),

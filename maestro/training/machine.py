@@ -22,28 +22,23 @@ ERROR = 0.01  # the largest relative error of bfloat16's results
 def pick_device(device):
     """The torch.device that ``device`` names.
 
-    "auto" is CUDA if there is a CUDA device, else Apple's GPU, else the CPU. Raises
-    ValueError on a name that PyTorch does not know or a device that is missing.
+    "auto" is CUDA if there is a CUDA device, else the CPU. Apple's GPU has no double
+    precision, in which losses are summed and factors computed. Raises ValueError on
+    another name or a device that is missing.
     """
-    wrong = ValueError(f"device={device!r}; it is auto, cpu, cuda, cuda:1 or mps")
+    wrong = ValueError(f"device={device!r}; it is auto, cpu, cuda or cuda:1")
     if not isinstance(device, str | torch.device):
         raise wrong
     if device == "auto":
-        device = "cpu"
-        if torch.backends.mps.is_available():
-            device = "mps"
-        if torch.cuda.is_available():
-            device = "cuda"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(device)
     except RuntimeError:
         raise wrong from None
-    if device.type not in ("cpu", "cuda", "mps"):
+    if device.type not in ("cpu", "cuda"):
         raise wrong
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but PyTorch finds no CUDA device; use cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device=mps, but PyTorch finds no GPU of Apple's; use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ValueError(f"device={str(device)}, but there are {count} CUDA devices")
