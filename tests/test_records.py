@@ -197,6 +197,31 @@ def test_an_option_may_not_overwrite_a_column(record, path, digits_config, tmp_p
         records.save(record, tmp_path)
 
 
+def test_a_record_that_cannot_be_read_now_is_not_trained_again(
+    record, path, tmp_path, digits_config, monkeypatch
+):
+    records.save(record, tmp_path)
+
+    def failing(*args, **kwargs):
+        raise OSError(5, "I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_text", failing)
+        with pytest.raises(OSError, match="I/O error"):
+            records.find([digits_config()], tmp_path)
+        good, bad = records.read_all(tmp_path)
+        assert not good and "I/O error" in bad[path.name]
+    assert records.read(path) == record
+
+
+def test_what_is_no_record_is_set_aside_not_overwritten(record, path, tmp_path):
+    path.write_text("{ half")
+    assert records.save(record, tmp_path) == path and records.read(path) == record
+    assert path.with_name(f"{path.name}.damaged").read_text() == "{ half"
+    records.save(record, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_newer_record_is_not_trained_and_written_again(
     record, path, tmp_path, digits_config
 ):

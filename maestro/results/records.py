@@ -59,6 +59,8 @@ def save(record, folder=None):
         record: the record.
         folder: the folder of the records; data/runs if None.
 
+    What stands in the file's place and is no record is renamed, not lost.
+
     Returns:
         The path of the file.
 
@@ -68,6 +70,7 @@ def save(record, folder=None):
     """
     path = path_of(record.get("id"), folder)
     _verify(record, path)
+    _set_aside(path)
     try:
         lines = [f'"{k}": {json.dumps(v, allow_nan=False)}' for k, v in record.items()]
     except (TypeError, ValueError) as error:
@@ -76,14 +79,29 @@ def save(record, folder=None):
     return path
 
 
+def _set_aside(path):
+    """Rename a damaged file at ``path`` to ``<name>.damaged``."""
+    try:
+        read(path)
+    except NewerRecordError:
+        raise
+    except RecordError:
+        if path.is_file():
+            path.replace(path.with_name(f"{path.name}.damaged"))
+
+
 def read(path):
-    """The record in ``path``. Raises RecordError if the file is not a record."""
+    """The record in ``path``.
+
+    Raises RecordError if the file is not a record, and OSError if it cannot be read at
+    the moment: it may be a good record then.
+    """
     path = Path(path)
     if not path.is_file():
         raise RecordError(f"{path.name}: there is no such record in {path.parent.name}")
     try:
         record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path.name}: not readable as JSON: {error}") from None
     _verify(record, path)
     return record
@@ -96,7 +114,7 @@ def read_all(folder=None):
         try:
             record = read(path)
             good[record["id"]] = record
-        except RecordError as error:
+        except (OSError, RecordError) as error:
             bad[path.name] = str(error)
     return good, bad
 
@@ -105,7 +123,8 @@ def find(configs, folder=None):
     """{id: record} of the ``configs`` that have a record.
 
     A damaged record is left out with a warning. Raises NewerRecordError for a record of
-    a newer version, because training the run again would overwrite that record.
+    a newer version, and OSError for a record that cannot be read at the moment, because
+    the run would be trained again.
     """
     good = {}
     for config in configs:
