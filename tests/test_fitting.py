@@ -65,6 +65,16 @@ def test_a_cut_is_undone_or_committed_once(lenet):
     assert "of 13,327.8 parameters" in str(fit)
 
 
+def test_a_cut_counts_before_it_is_committed(lenet):
+    fit = maestro.fit_budget(lenet, EXAMPLE, params="0.5x")
+    cut = maestro.footprint(lenet, EXAMPLE, merged=True)
+    assert cut == maestro.footprint(maestro.merge(copy.deepcopy(lenet)), EXAMPLE)
+    with pytest.raises(ValueError, match="columns are cut; commit or undo the cut"):
+        maestro.order_by_data(lenet, EXAMPLE)
+    fit.undo()
+    assert maestro.footprint(lenet, EXAMPLE, merged=True).params > cut.params
+
+
 def test_a_cut_is_saved_loaded_and_cut_again(lenet):
     first = maestro.fit_budget(lenet, EXAMPLE, params="0.5x")
     file = io.BytesIO()

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import maestro
 from maestro.deploy.budget import Budget
 from maestro.deploy.running import batch_statistics, judge_of, runs_of
 from maestro.deploy.search import MEASURES, greedy
+from maestro.lowrank import low_rank_layers
 
 IMAGES = torch.Size([64, 2, 8, 8])
 
@@ -131,6 +133,35 @@ def test_batch_statistics_leave_the_running_ones_alone():
     torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     assert torch.equal(norm.running_mean, torch.zeros(3))
     assert norm.num_batches_tracked == 0
+
+
+def test_a_loss_that_is_no_number_is_the_greatest_harm(trained):
+    net, x, y = trained
+    first = next(iter(maestro.ranks(net)))
+    whole = maestro.ranks(net)[first]
+
+    def judge(network):
+        if low_rank_layers(network)[first].in_use < whole:
+            return math.nan
+        return F.cross_entropy(network(x), y).item()
+
+    found = greedy(net, judge, params="0.6x", example_inputs=x[:1])
+    assert found.best.ranks[first] == whole and not math.isnan(found.best.loss)
+
+
+def test_a_layer_that_does_not_run_is_cut_last(trained):
+    class TwoHeads(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net, self.other = net, nn.Linear(8, 6)
+
+        def forward(self, x):
+            return self.net(x)
+
+    _, x, y = trained
+    net = maestro.factorize(TwoHeads(Small()))
+    found = greedy(net, (x, y), macs="0.5x", by="loss per mac")
+    assert found.best.ranks["other"] == 6
 
 
 def test_a_wanted_accuracy_is_kept(trained):

@@ -5,7 +5,7 @@ known of each layer alone, so that one set of scores gives a network for every b
 global order of the ranks of all layers, which the paper leaves to future work (App. A).
 """
 
-import math
+from math import exp, inf, isnan, log
 
 from ..lowrank.ladders import (
     importances,
@@ -34,11 +34,11 @@ def threshold_sweep(net, count=50):
     values = importances(net)
     cuts = [v for some in values.values() for v in some[:-1] if v > 0]
     low, high = min(cuts, default=1.0), max(cuts, default=1.0)
-    step = (math.log(high) - math.log(low)) / (count - 1)
+    step = (log(high) - log(low)) / (count - 1)
     sweep = []
     for place in range(count):
         # a little less, so that rounding does not decide on the smallest
-        eps = math.exp(math.log(low) + place * step) * (1 - 1e-9)
+        eps = exp(log(low) + place * step) * (1 - 1e-9)
         ranks = {
             name: max(sum(v > eps for v in some), min(1, len(some) - 1))
             for name, some in values.items()
@@ -62,8 +62,9 @@ def losses_alone(net, data, ladders):
         return {
             name: {ladder[0]: 0.0}
             | {
-                rank: runs.other(whole | {name: rank}, changed=name)[0] - loss
+                rank: inf if isnan(rise) else rise
                 for rank in ladder[1:]
+                for rise in [runs.other(whole | {name: rank}, changed=name)[0] - loss]
             }
             for name, ladder in ladders.items()
         }

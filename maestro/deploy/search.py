@@ -5,6 +5,7 @@ budget is met. `running` makes the measurements quick.
 """
 
 import heapq
+from math import inf, isnan
 from numbers import Real
 from typing import NamedTuple
 
@@ -145,9 +146,9 @@ class Search:
         return Point(ranks, loss, accuracy, *self.prices.footprint(ranks))
 
     def score(self, name, before, after, rise):
-        """What the step costs in loss, for what it saves."""
+        """What the step costs in loss, for what it saves; inf without a number."""
         saved = self.prices.saved(name, before, after, self.unit) if self.unit else 1
-        return rise / saved
+        return inf if isnan(rise) or not saved else rise / saved
 
 
 class Offers:
@@ -159,7 +160,7 @@ class Offers:
         self.step = 0  # how many groups are gone
         names = [name for name in ladders if len(ladders[name]) > 1]
         # (score, in which step it was measured, layer); not measured yet comes first
-        self.queue = [(-float("inf"), -1, name) for name in names]
+        self.queue = [(-inf, -1, name) for name in names]
 
     def best(self, runs, point):
         """The layer whose next group hurts least now; None if none is left."""
@@ -177,7 +178,7 @@ class Offers:
         self.step += 1
         ladder, place = self.ladders[name], self.place[name]
         if place + 1 < len(ladder):
-            heapq.heappush(self.queue, (-float("inf"), -1, name))
+            heapq.heappush(self.queue, (-inf, -1, name))
         return ladder[place]
 
     def _measure(self, name, runs, point):

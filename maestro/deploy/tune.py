@@ -211,6 +211,8 @@ def _try(train, lambda_gl, limits, every, few_params):
             return Trial(lambda_gl, last, epochs, cost, MEETS)
         if last.params < few_params:
             return Trial(lambda_gl, last, epochs, cost, SPARSE)
+    if limits is not None and _meets(last, limits):
+        return Trial(lambda_gl, last, epochs, cost, MEETS)
     large = limits is not None and not _small_enough(last, limits)
     return Trial(lambda_gl, last, epochs, cost, LARGE if large else TRAINED)
 

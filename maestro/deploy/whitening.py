@@ -35,7 +35,8 @@ def order_by_data(net, inputs, chunk=32):
         ``net``.
 
     Raises:
-        ValueError: the network has no low-rank layers, or there are no examples.
+        ValueError: the network has no low-rank layers, there are no examples, or the
+            network is cut and the cut is neither committed nor undone.
     """
     layers = {
         layer: dim
@@ -47,10 +48,19 @@ def order_by_data(net, inputs, chunk=32):
             f"{len(layers)} low-rank layers and {len(inputs)} examples: it takes at "
             "least one of each"
         )
+    cut = [name for name, layer in low_rank_layers(net).items() if _is_cut(layer)]
+    if cut:
+        raise ValueError(
+            f"{', '.join(cut)}: columns are cut; commit or undo the cut first"
+        )
     moments = _output_moments(net, layers, inputs[:MOST], chunk)
     for layer, moment in moments.items():
         _reorder(layer, moment)
     return net
+
+
+def _is_cut(layer):
+    return layer.in_use < layer.rank
 
 
 def _channels(layer):

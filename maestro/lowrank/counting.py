@@ -98,7 +98,8 @@ def footprint(net, example_inputs=(), merged=False, **keywords):
         net: any nn.Module, factorised or not.
         example_inputs, keywords: the inputs, as for `costs`; with one example (batch 1)
             the MACs are those of one example.
-        merged: as for `Costs.footprint`.
+        merged: as for `Costs.footprint`; columns that a cut leaves unused then do not
+            count, as `maestro.merge` does not store them.
 
     Returns:
         Footprint(params, macs).
@@ -113,7 +114,10 @@ def footprint(net, example_inputs=(), merged=False, **keywords):
             f"no MACs are known for {', '.join(counted.uncounted)}; maestro.costs "
             "counts the rest"
         )
-    now = {name: layer.rank for name, layer in low_rank_layers(net).items()}
+    now = {
+        name: layer.in_use if merged else layer.rank
+        for name, layer in low_rank_layers(net).items()
+    }
     return counted.footprint(now, merged)
 
 

@@ -6,6 +6,7 @@ is stored as one dense matrix (App. D.4): columns would be lost and nothing be g
 """
 
 import heapq
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,14 @@ from .penalty import importance
 from .shrinking import energy_tails
 
 ONE = 1e-9  # the ``share`` of a ladder of single columns
+
+
+def _beyond(costs, name, rank):
+    """[what rank 0, 1, ..., ``rank`` of layer ``name`` costs more than ``rank``]."""
+    alone = replace(costs, maps={name: costs.maps[name]})
+    sizes = [alone.footprint({name: k}, merged=True) for k in range(rank + 1)]
+    params, macs = sizes[rank]
+    return [Footprint(size.params - params, size.macs - macs) for size in sizes]
 
 
 class Prices:
@@ -29,16 +38,8 @@ class Prices:
         self.ranks = dict(ranks)
         self.whole = costs.footprint(ranks, merged=True)
         self._more = {  # {name: [what rank 0, 1, ... costs more than the layer's own]}
-            name: [
-                self._beyond(costs.footprint(self.ranks | {name: k}, merged=True))
-                for k in range(rank + 1)
-            ]
-            for name, rank in self.ranks.items()
+            name: _beyond(costs, name, rank) for name, rank in self.ranks.items()
         }
-
-    def _beyond(self, footprint):
-        pairs = zip(footprint, self.whole, strict=True)
-        return Footprint(*(some - whole for some, whole in pairs))
 
     def footprint(self, ranks):
         """`Footprint` when merged at ``ranks``; layers not named keep theirs."""

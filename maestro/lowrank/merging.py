@@ -97,14 +97,17 @@ def form_times(net, layers, aligned, args, keywords):
     over the layer's calls.
     """
     candidates = {
-        layer: {f.name: plain(layer, f.name) for f in forms(*_size(layer, aligned))}
+        layer: {
+            form.name: plain(layer, form.name).eval()
+            for form in forms(*_size(layer, aligned))
+        }
         for layer in layers
     }
     times = {}
 
     def time(layer, inputs, named):
         ways = {
-            name: lambda form=form: form.eval()(*inputs, **named)
+            name: lambda form=form: form(*inputs, **named)
             for name, form in candidates[layer].items()
         }
         each = times.setdefault(layer, dict.fromkeys(ways, 0.0))

@@ -89,6 +89,8 @@ def proximal_step(net, threshold):
     threshold = _number("threshold", threshold)
     # in double precision: a step is a millionth of a norm, and products amplify errors
     squares = _padded_squares(factors).double()
+    if not squares.shape[1]:  # no column is left
+        return
     before, after = [], [squares.new_zeros(len(squares))]
     for square in reversed(squares.unbind(1)):
         before.append(torch.addcmul(square, after[-1], after[-1]).sqrt_())
