@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maestro.results.confidence import FAILS, HOLDS, UNDECIDED, Gap, gap, t_quantile
+from maestro.results.verdicts import bounds
 
 
 @pytest.mark.parametrize("freedom", [1, 1.37, 2, 3.6, 10, 80])
@@ -35,6 +36,13 @@ def test_the_bounds_of_one_sample_are_the_paired_tests():
     assert found.high == pytest.approx(interval.high, abs=1e-3)
 
 
+def test_bounds_say_their_level():
+    say = "{:+.1f}".format
+    assert bounds(gap([1.0, 2.0, 3.0]), say).startswith(" (95 % bounds ")
+    best_of_six = gap([1.0, 2.0, 3.0], level=1 - 0.05 / 6)
+    assert bounds(best_of_six, say).startswith(" (99.2 % bounds ")
+
+
 def test_one_run_has_no_bounds_and_decides_nothing():
     for found in (gap([1.0]), gap([1.0], [3.0, 3.1]), gap([1.0, 1.1], [3.0])):
         assert (found.low, found.high) == (-inf, inf)
@@ -42,7 +50,7 @@ def test_one_run_has_no_bounds_and_decides_nothing():
 
 
 def test_runs_that_agree_exactly_have_exact_bounds():
-    assert gap([5, 5, 5], [3, 3]) == (2, 2, 2)
+    assert gap([5, 5, 5], [3, 3]) == Gap(2, 2, 2)
 
 
 def test_a_claim_holds_fails_or_is_open():

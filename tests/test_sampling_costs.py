@@ -6,7 +6,7 @@ from test_systems import record
 from maestro import figures
 from maestro.campaign.experiments import sampling_cifar10
 from maestro.results.cells import NOT_RUN
-from maestro.results.confidence import FAILS, HOLDS, UNDECIDED
+from maestro.results.confidence import FAILS, HOLDS, UNDECIDED, Gap
 from maestro.results.sampling import (
     cut_points,
     cut_table,
@@ -33,10 +33,12 @@ def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
 def test_differences_are_taken_seed_by_seed():
     table = sampled(some_records()).set_index(["way", "sampler"])
     own = table.loc["own steps"]
-    assert own.from_dense["none"] == (-1, -1, -1)  # although seeds differ by 2 points
-    assert own.from_dense["pair"] == (-10, -10, -10)
+    assert own.from_dense["none"] == Gap(
+        -1, -1, -1
+    )  # although seeds differ by 2 points
+    assert own.from_dense["pair"] == Gap(-10, -10, -10)
     assert own.from_unsampled["none"] is None
-    assert own.from_unsampled["pair"] == (-9, -9, -9)
+    assert own.from_unsampled["pair"] == Gap(-9, -9, -9)
     tangent = table.loc["tangent steps, dense start"]
     assert tangent.from_dense["none"].mean == 0.5 and tangent.n["none"] == 3
 
@@ -64,6 +66,20 @@ def test_a_seed_without_its_dense_run_is_left_out():
 def test_the_verdict_needs_a_margin(pair, word):
     [verdict] = sampling_verdicts(some_records(pair))
     assert verdict.word == word and verdict.n == 3 and verdict.margin == 0.5
+
+
+def test_a_verdict_counts_pairs():
+    records = some_records()
+    [key] = [
+        key
+        for key, some in records.items()
+        if some["config"]["method"] == "maestro"
+        and (some["config"]["seed"], some["config"]["options"]["sampler"])
+        == (2, "none")
+    ]
+    del records[key]
+    [verdict] = sampling_verdicts(records)
+    assert verdict.n == 2
 
 
 def test_one_seed_decides_nothing():

@@ -36,6 +36,7 @@ def record(method, accuracy, params, seed=0, macs=500, binary=0, bits=None, **op
             "binary_macs": binary,
         },
         "best": {"test_accuracy": accuracy},
+        "status": "finished",
         "ran_on": {"precision": "float32"},
     }
 
@@ -105,6 +106,21 @@ def test_all_phases_and_rounds_count():
     long["history"] = {"train_macs": [1000] * 6, "train_params": [1000] * 6}
     [row] = accounts({key: long}).itertuples()
     assert (row.epochs, row.training) == (6, 3.0)
+
+
+def test_a_diverged_run_has_no_part_in_the_means():
+    key, run = record("dense", 10.0, 1000, seed=2, macs=1000)
+    _, alone = record("imp", 10.0, 450, seed=1, rounds=2)
+    runs = some_records() | {key: run | {"status": "diverged"}}
+    runs |= {"alone": alone | {"status": "diverged"}}
+    table = accounts(runs).set_index("label")
+    assert (table.accuracy["dense"], table.n["dense"]) == (90.5, 2)
+    text = accounting_table(runs)
+    assert text.runs["dense"] == "2, 1 diverged"
+    assert text.runs["IMP, 2 rounds"] == "1 diverged"
+    assert text["accuracy (%)"]["IMP, 2 rounds"] == "–"
+    assert "IMP, 2 rounds" not in duels(runs).index
+    assert len(frontier(runs)) == len(frontier(some_records()))
 
 
 def test_the_table_has_both_conventions():

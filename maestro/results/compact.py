@@ -72,7 +72,8 @@ def beside_dense(records):
     for record in records.values():
         config = config_of(record)
         seeds = accuracy.setdefault(variant(config), {})
-        seeds[config.seed] = record["final"]["test_accuracy"]
+        if record["status"] == "finished":
+            seeds[config.seed] = record["final"]["test_accuracy"]
     for row in systems.accounts(records).itertuples():
         ours = accuracy[variant(row.config)]
         if row.system == "dense":

@@ -19,6 +19,7 @@ class Gap(NamedTuple):
     mean: float
     low: float
     high: float
+    level: float = LEVEL
 
     def above(self, bound):
         """The verdict on the claim that the difference lies above ``bound``."""
@@ -45,15 +46,15 @@ def gap(ours, other=None, level=LEVEL):
     samples = [np.asarray(x, float) for x in (ours, other) if x is not None]
     mean = samples[0].mean() - sum(x.mean() for x in samples[1:])
     if min(map(len, samples)) < 2:
-        return Gap(mean, -inf, inf)
+        return Gap(mean, -inf, inf, level)
     variances = [x.var(ddof=1) / len(x) for x in samples]
     total = sum(variances)
     if not total:
-        return Gap(mean, mean, mean)
+        return Gap(mean, mean, mean, level)
     pairs = zip(variances, samples, strict=True)
     freedom = total**2 / sum(v**2 / (len(x) - 1) for v, x in pairs)
     half = t_quantile(freedom, level) * total**0.5
-    return Gap(mean, mean - half, mean + half)
+    return Gap(mean, mean - half, mean + half, level)
 
 
 def paired(ours, other):

@@ -33,11 +33,11 @@ def sampled(records):
     Returns:
         DataFrame with the columns way, sampler, accuracy (%), accuracy_std, n,
         differences (points above dense, one for each seed that both have), from_dense
-        and from_unsampled (a `Gap` over such seeds, None without one) and cost (MACs of
-        training, relative to dense).
+        and from_unsampled (a `Gap` over such seeds, None without one), pairs (the seeds
+        of from_unsampled) and cost (MACs of training, relative to dense).
     """
     columns = ["way", "sampler", "accuracy", "accuracy_std", "n"]
-    columns += ["differences", "from_dense", "from_unsampled", "cost"]
+    columns += ["differences", "from_dense", "from_unsampled", "pairs", "cost"]
     dense, runs = _runs(records)
     rows = []
     for (name, sampler), some in runs.items():
@@ -53,6 +53,7 @@ def sampled(records):
                 paired(accuracy, dense),
                 _gap(paired(accuracy, dense)),
                 _gap(paired(accuracy, whole)) if sampler != UNSAMPLED else None,
+                len(paired(accuracy, whole)),
                 sum(run.train_macs_ratio for run in some) / len(some),
             )
         )
@@ -186,7 +187,7 @@ def _verdict(row):
         difference.above(-POINTS),
         difference.mean,
         nan,
-        row.n,
+        row.pairs,
         POINTS,
         sentence=words + in_margin(difference, POINTS, say),
         say=say,

@@ -235,7 +235,7 @@ def _verdict(rows, name, share, unit):
     sentence = (
         f"best by {best[1]} ({best[0]}) {say(found[best].mean)}"
         f"{bounds(found[best], say)}, margin {say(-POINTS)}; "
-        f"{len(good)} of {len(found)} searches hold by themselves"
+        f"{len(good)} of {len(found)} searches hold at this level"
     )
     scale = mine.scale.iloc[0]
     return Verdict(claim, word, found[best].mean, 0, n, POINTS, scale, sentence, say)

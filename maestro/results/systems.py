@@ -85,13 +85,15 @@ def label(config):
 def accounts(records):
     """What every variant costs, means over seeds, in the order of NAMES.
 
-    Ratios are to the widest dense network that a record names.
+    Ratios are to the widest dense network that a record names. A run that diverged has
+    no part in the means; a variant of such runs alone has no figures.
 
     Args:
         records: {id: record} of one task, model and scale.
     Returns:
-        DataFrame with the columns label, system, config, n, the figures of SIZES and
-        COSTS, accuracy_std, dense_params and dense_macs; empty without records.
+        DataFrame with the columns label, system, config, n, diverged (runs), the
+        figures of SIZES and COSTS, accuracy_std, dense_params and dense_macs; empty
+        without records.
     Raises:
         ValueError: tasks, models or scales are mixed.
     """
@@ -102,7 +104,8 @@ def accounts(records):
     runs = pd.DataFrame([_account(c["config"], r, whole) for c, r in pairs])
     groups = runs.groupby(runs.config.map(variant))
     table = groups[["config", "system"]].first().join(groups[SIZES + COSTS].mean())
-    table["accuracy_std"], table["n"] = groups["accuracy"].std(), groups.size()
+    table["accuracy_std"], table["n"] = groups["accuracy"].std(), groups["n"].sum()
+    table["diverged"] = groups.size() - table.n
     table["dense_params"], table["dense_macs"] = whole["params"], whole["macs"]
     table["order"] = table.config.map(lambda config: list(NAMES).index(config.method))
     table = table.sort_values(["order", "system", "params"], ascending=[1, 1, 0])
@@ -118,6 +121,9 @@ def accounting_table(records):
     """
     rows = {}
     for row in accounts(records).itertuples():
+        if not row.n:
+            rows[row.label] = {"runs": f"{row.diverged} diverged"}
+            continue
         printed = row.dense_params / BITS if row.system == "XNOR-Net" else row.params
         rows[row.label] = {
             "accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f"),
@@ -129,9 +135,9 @@ def accounting_table(records):
             "numbers in training": f"{row.held:,.0f}",
             "epochs": f"{row.epochs:.0f}",
             "MACs of training": ratio(row.training),
-            "runs": row.n,
+            "runs": f"{row.n}, {row.diverged} diverged" if row.diverged else row.n,
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")
 
 
 def accounting_tables(records):
@@ -160,7 +166,7 @@ def frontier(records):
     Columns: system, numbers (bits to deploy, relative), macs (relative), error (of the
     test, relative), error_std, n. Empty without a dense run.
     """
-    table = accounts(records)
+    table = accounts(records).query("n > 0")
     dense = table[table.system == "dense"]
     if dense.empty:
         return pd.DataFrame(columns=["system", "numbers", "macs", "error", "n"])
@@ -258,8 +264,10 @@ def _against(claim, name, pairs, measure):
 
 def _pairs(records, measure, champion="Maestro"):
     """[(variant of another system, the champion's of its size or None, `Gap`)]."""
-    table, merits = accounts(records), {}
+    table, merits = accounts(records).query("n > 0"), {}
     for record in records.values():
+        if record["status"] == "diverged":
+            continue
         merit = measure.merit(record["final"][measure.column])
         merits.setdefault(variant(config_of(record)), []).append(merit)
     pairs = []
@@ -292,9 +300,11 @@ def _account(config, record, whole):
     final, history = record["final"], record["history"]
     once = config.recipe.epochs * whole["macs"]
     narrow = config.method == "dense" and record["dense"] != whole
-    return {
-        "config": config,
-        "system": NARROW if narrow else system(config),
+    named = {"config": config, "system": NARROW if narrow else system(config)}
+    if record["status"] == "diverged":
+        return named | dict.fromkeys(SIZES + COSTS, nan) | {"n": 0}
+    return named | {
+        "n": 1,
         "accuracy": final["test_accuracy"],
         "params": final["params"],
         "bits": final.get("bits", final["params"] * BITS),

@@ -118,11 +118,15 @@ PERPLEXITY = Measure(
 
 
 def bounds(difference, say):
-    """' (95 % bounds -0.3 and +0.1 points)'; empty for one run, which has no bounds."""
+    """' (95 % bounds -0.3 and +0.1 points)'; empty for one run, which has no bounds.
+
+    The level is higher where the best of several means is judged.
+    """
     if difference.high == inf:
         return ""
-    low, high = (say(bound).split(" ")[0] for bound in difference[1:])
-    return f" (95 % bounds {low} and {high})"
+    ends = difference.low, difference.high
+    low, high = (say(bound).split(" ")[0] for bound in ends)
+    return f" ({100 * difference.level:.3g} % bounds {low} and {high})"
 
 
 def in_margin(difference, margin, say):
