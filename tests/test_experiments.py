@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from maestro.campaign import experiments, scales
+from maestro.campaign import catalog, experiments, scales
 from maestro.campaign.workers import describe
 
 
@@ -62,3 +62,11 @@ def test_the_compact_scale_keeps_the_whitening_dense():
 def test_a_grid_of_what_is_no_number_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         experiments.lenet_mnist(**wrong)
+
+
+def test_cuttlefish_can_settle_within_every_recipe():
+    runs = [c for c in catalog.every_run() if c.method == "cuttlefish"]
+    assert {c.recipe.epochs for c in runs} >= {5, 8, 14, 20, 30, 90, 300}
+    for config in runs:
+        waits = config.options["window"] + config.options["patience"]
+        assert waits <= config.recipe.epochs / 2, config

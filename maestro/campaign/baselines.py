@@ -69,6 +69,7 @@ WARM_UPS = {"transformer": 10 / 400, "resnet50": 15 / 90}  # on other data
 SETTLED = {
     5: {"window": 1, "patience": 1, "smoothing": 1, "threshold": 1.0},
     8: {"window": 1, "patience": 2, "smoothing": 2, "threshold": 0.5},
+    14: {"window": 2, "patience": 3, "smoothing": 2, "threshold": 0.3},
     20: {"window": 3, "patience": 4, "smoothing": 3},
     30: {"window": 3, "patience": 4, "smoothing": 3},
 }
