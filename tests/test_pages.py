@@ -14,6 +14,7 @@ from maestro.campaign.experiments import (
     lenet_mnist_budgeted,
     resnet18_cifar10,
     sampling_cifar10,
+    sampling_finalists,
 )
 from maestro.campaign.scales import COMPACT
 from maestro.paths import ROOT
@@ -290,9 +291,15 @@ def test_what_is_said_of_samplers_is_so():
     assert -2 < cost[start, "pair"].mean < -1
     assert cost[start, "pair"].above(-POINTS) == UNDECIDED
     assert cost[start, "upper"].above(-POINTS) == HOLDS
-    longer = sampling.sampled(records.find(sampling_cifar10(5)))
-    longer = longer.set_index(["way", "sampler"]).from_dense
-    assert longer[start, "pair"].mean < dense[start, "pair"].mean - 3
+    longer = sampling.sampled(records.find(sampling_finalists()))
+    longer = longer.set_index(["way", "sampler"]).loc[start]
+    assert longer.from_dense["none"].low > -POINTS and longer.n["none"] == 10
+    lost = longer.from_unsampled
+    assert -13 < lost["pair"].mean < -9 and longer.accuracy_std["pair"] > 3
+    assert -1.4 < lost["upper"].mean < -0.8 and longer.n["upper"] == 10
+    for sampler in ("pair", "upper"):
+        assert lost[sampler].above(-POINTS) == FAILS
+        assert lost[sampler].mean < cost[start, sampler].mean
     most = table.loc[start].from_unsampled.drop("none").map(lambda gap: gap.mean)
     assert set(most.nsmallest(2).index) == {"independent", "fraction"}
     found = sampling.order_verdicts(runs)
@@ -313,25 +320,27 @@ def test_what_is_said_of_the_compact_network_is_so():
         for scale in ("compact, 11 epochs", "compact, half as wide, 5 epochs")
     )
     assert full.n[half] == 4 and -0.7 < full.above[half].mean < -0.5
+    assert small.n[half] == 5 and -2.3 < small.above[half].mean < -1.7
     for table, narrow in ((full, "dense, width 48"), (small, "dense, width 24")):
         assert table.params[half] < table.params[narrow]
         assert table.macs[half] < table.macs[narrow]
         assert table.above[half].mean > table.above[narrow].mean
-        assert table.n[narrow] <= 2
-    assert small.above[half].mean < full.above[half].mean
-    unsampled = small.above["cut once, none, 50% wanted"].mean
-    assert unsampled > max(0, small.above[half].mean)
-    whole = {
-        sampler: small.above[f"tangent steps, {sampler}, λ = 0"].mean
-        for sampler in ("none", "upper", "pair")
-    }
-    assert whole["none"] > whole["upper"] > 0 and whole["pair"] < -5
+    assert full.n["dense, width 48"] == 1 and small.n["dense, width 24"] == 5
+    assert -3.5 < small.above["dense, width 24"].mean < -2.7
+    assert -1 < small.above["cut once, none, 50% wanted"].mean < 0
+    assert small.above["cut once, pair, 50% wanted"].mean < -10
+    quarter = small.above["cut once, upper, 25% wanted"]
+    assert small.above["dense, width 16"].mean < quarter.mean < -5
     lasso = "tangent steps, upper, λ = 2e-4"
     assert small.above[lasso].mean < -4 and small.params[lasso] > small.params[half]
     runs = compact.uncut(found["compact, half as wide, 5 epochs"])
-    for sampler in ("upper", "pair"):
+    table = sampling.sampled(runs).set_index("sampler")
+    assert table.from_dense["none"].low > -POINTS
+    for sampler, least, most in (("upper", -1.4, -0.8), ("pair", -13, -9)):
         [verdict] = sampling.sampling_verdicts(runs, sampler)
-        assert verdict.word == UNDECIDED and verdict.n <= 2
+        assert verdict.word == FAILS and least < verdict.ours < most
+    verdicts = sampling.order_verdicts(runs)
+    assert len(verdicts) == 3 and {v.word for v in verdicts} == {FAILS}
     points = sampling.cut_points(runs).query("share == 0.5 and way != 'dense'")
     kept = points.groupby(["sampler", "order"]).accuracy.mean().unstack()
     assert len(kept) and (kept["SVD"] > kept["own order"]).all()
