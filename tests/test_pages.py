@@ -91,6 +91,7 @@ def test_what_the_method_says_of_samplers_is_so():
         "those with tangent steps in [CIFAR-10 on two cores]" in words
     )
     compared = {config.id for n in (2, 5, 11) for config in sampling_cifar10(n)}
+    compared |= {config.id for config in sampling_finalists()}
     for scale in COMPACT:
         compared |= {config.id for config in compact_cifar10(scale)}
     good, _ = records.read_all()
