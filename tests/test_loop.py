@@ -393,7 +393,7 @@ def test_only_a_network_that_trains_cut_is_recalibrated(
 
 @pytest.mark.parametrize("method", ["pufferfish", "tangent"])
 def test_a_schedule_of_steps_starts_again_after_a_warm_up(
-    method, few_digits, digits_config
+    method, few_digits, digits_config, folders
 ):
     config = digits_config(method, epochs=2, batch_size=50, warm_up=1)
     schedule = {"schedule": "inverse_sqrt", "warmup": 2, "optimizer": "adam"}
