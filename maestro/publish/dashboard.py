@@ -50,8 +50,8 @@ def answer(sections):
     )
     chips = f'```{{raw}} html\n<ul class="verdict-counts">{items}</ul>\n```\n'
     return (
-        f"**The short answer.** The paper makes {len(claims)} claims that can be "
-        f"checked. Of these\n\n{chips}"
+        f"**The short answer.** This book checks {len(claims)} claims of the paper. Of "
+        f"these\n\n{chips}"
     )
 
 
