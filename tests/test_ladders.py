@@ -1,6 +1,7 @@
 """Ladders leave out what gains nothing; prices add up; the knapsack is optimal."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import maestro
 from maestro.lowrank.counting import costs
 from maestro.lowrank.ladders import (
     Prices,
+    harm_each,
     importances,
     knapsack,
     order,
@@ -143,3 +145,9 @@ def test_importances_are_those_behind_each_rank():
     tail = layer.U[:, 2:].norm() * layer.V[:, 2:].norm()
     assert len(values) == 5 and values[4] == 0
     assert values[2] == pytest.approx(tail.item())
+
+
+def test_a_harm_without_a_number_comes_last():
+    assert harm_each(3.0, 2) == 1.5
+    assert harm_each(math.nan, 2) == harm_each(3.0, 0) == math.inf
+    assert harm_each(math.inf - math.inf, 1) == math.inf

@@ -5,10 +5,11 @@ budget is met. `running` makes the measurements quick.
 """
 
 import heapq
-from math import inf, isnan
+from math import inf
 from numbers import Real
 from typing import NamedTuple
 
+from ..lowrank.ladders import harm_each
 from .budget import Budget
 from .running import judge_of, runs_of
 
@@ -146,9 +147,9 @@ class Search:
         return Point(ranks, loss, accuracy, *self.prices.footprint(ranks))
 
     def score(self, name, before, after, rise):
-        """What the step costs in loss, for what it saves; inf without a number."""
+        """What the step costs in loss, for what it saves."""
         saved = self.prices.saved(name, before, after, self.unit) if self.unit else 1
-        return inf if isnan(rise) or not saved else rise / saved
+        return harm_each(rise, saved)
 
 
 class Offers:

@@ -48,7 +48,8 @@ def order_by_data(net, inputs, chunk=32):
             f"{len(layers)} low-rank layers and {len(inputs)} examples: it takes at "
             "least one of each"
         )
-    cut = [name for name, layer in low_rank_layers(net).items() if _is_cut(layer)]
+    named = low_rank_layers(net).items()
+    cut = [name for name, layer in named if layer.in_use < layer.rank]
     if cut:
         raise ValueError(
             f"{', '.join(cut)}: columns are cut; commit or undo the cut first"
@@ -57,10 +58,6 @@ def order_by_data(net, inputs, chunk=32):
     for layer, moment in moments.items():
         _reorder(layer, moment)
     return net
-
-
-def _is_cut(layer):
-    return layer.in_use < layer.rank
 
 
 def _channels(layer):

@@ -7,6 +7,7 @@ is stored as one dense matrix (App. D.4): columns would be lost and nothing be g
 
 import heapq
 from dataclasses import replace
+from math import inf, isnan
 
 import numpy as np
 
@@ -116,6 +117,11 @@ def _shares(values):
     return [(value - values[-1]) / whole for value in values]
 
 
+def harm_each(rise, saved):
+    """The ``rise`` of a harm for each unit ``saved``; inf if no number says that."""
+    return inf if isnan(rise) or not saved else rise / saved
+
+
 def order(prices, ladders, harm, unit="params"):
     """A global order of ranks by fixed scores: the path of a search without a look.
 
@@ -141,7 +147,7 @@ def order(prices, ladders, harm, unit="params"):
             if unit:
                 price = prices.saved(name, before, after, unit)
             rise = harm[name][after] - harm[name][before]
-            heapq.heappush(queue, (rise / price, name))
+            heapq.heappush(queue, (harm_each(rise, price), name))
 
     for name in ladders:
         offer(name)
