@@ -20,6 +20,8 @@ from .record import record_of
 from .replay import CudaRecorder
 
 CHECKPOINT_SECONDS = 30  # the least time between two checkpoints
+# what a good checkpoint raises where it cannot be read, or has no room, just now
+NOT_DAMAGED = OSError, MemoryError, torch.OutOfMemoryError
 
 
 class Interrupted(Exception):
@@ -122,16 +124,17 @@ def resume(training, checkpoint):
             if key in state["generators"]:
                 state["generators"][key] = state["generators"][key].cpu()
         training.load_state_dict(state)
-    except (OSError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # a damaged file can raise almost any exception
+        if isinstance(error, NOT_DAMAGED) and checkpoint.is_file():
+            raise
         why = (str(error) or repr(error)).splitlines()[0]
     if not group.any(why):
         return training
     if group.main:
         why = why or "not readable for every process"
         print(f"{checkpoint}: not usable ({why}); starting anew", file=sys.stderr)
-        checkpoint.replace(checkpoint.with_name(f"{checkpoint.name}.damaged"))
+        if checkpoint.is_file():
+            checkpoint.replace(checkpoint.with_name(f"{checkpoint.name}.damaged"))
     config, device, task = training.config, training.device, training.task
     recorder, precision = training.recorder, training.precision
     return Training(config, device, task, group, recorder, precision)
