@@ -33,9 +33,8 @@ def some_records(pair=(80.0, 81.0, 82.0), seeds=3):
 def test_differences_are_taken_seed_by_seed():
     table = sampled(some_records()).set_index(["way", "sampler"])
     own = table.loc["own steps"]
-    assert own.from_dense["none"] == Gap(
-        -1, -1, -1
-    )  # although seeds differ by 2 points
+    # although seeds differ by 2 points
+    assert own.from_dense["none"] == Gap(-1, -1, -1)
     assert own.from_dense["pair"] == Gap(-10, -10, -10)
     assert own.from_unsampled["none"] is None
     assert own.from_unsampled["pair"] == Gap(-9, -9, -9)

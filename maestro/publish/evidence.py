@@ -61,6 +61,12 @@ class Said(NamedTuple):
     against: bool = False
 
 
+def part(chapter, subject, scale, verdict, aside=False):
+    """The `Part` of a verdict on runs of ``scale``; smaller scales are aside."""
+    scaled = verdict._replace(scale=verdict.scale or scale)
+    return Part(chapter, subject, scaled, aside or scale not in OF_THE_PAPER)
+
+
 class Setting(NamedTuple):
     """The runs of one network at one scale; paper: its table, None without one."""
 
@@ -73,9 +79,7 @@ class Setting(NamedTuple):
 
     def judged(self, verdict, aside=False):
         """``verdict`` on this setting's runs, as a `Part`; aside: as for the Part."""
-        scaled = verdict._replace(scale=verdict.scale or self.scale)
-        aside = aside or self.scale not in OF_THE_PAPER
-        return Part(self.chapter, self.subject, scaled, aside)
+        return part(self.chapter, self.subject, self.scale, verdict, aside)
 
 
 class Evidence:

@@ -24,6 +24,7 @@ from .evidence import (
     VGG19,
     Part,
     Setting,
+    part,
 )
 
 LOW_RANK = {"pufferfish", "cuttlefish", "spectral", "svd", "spectral_decay", "dlrt"}
@@ -200,9 +201,8 @@ def sampled(evidence):
         (5, experiments.sampling_finalists()),
     ):
         for verdict in sampling.sampling_verdicts(evidence.find(configs)):
-            place = "17_sampling", f"half compact network, {verdict.claim}"
-            setting = Setting(*place, f"{epochs} epochs", {}, None, ACCURACY)
-            parts.append(setting.judged(verdict))
+            subject = f"half compact network, {verdict.claim}"
+            parts.append(part("17_sampling", subject, f"{epochs} epochs", verdict))
     return parts
 
 
@@ -245,9 +245,8 @@ def learned_against_svd(evidence):
         shares, unit, search = by_size if name == "lenet" else by_cost
         for share in shares:
             subject = f"{NETWORKS[name]} at {share:.2g}× the {sizes.UNITS[unit]}"
-            setting = Setting(CUTS, subject, configs[0].scale, {}, None, ACCURACY)
             verdict = sizes.learned_beats_svd(rows, share, unit, search)
-            parts.append(setting.judged(verdict))
+            parts.append(part(CUTS, subject, configs[0].scale, verdict))
     return parts
 
 
