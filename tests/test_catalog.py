@@ -13,10 +13,12 @@ def test_the_first_rows_of_every_table_come_before_the_rest():
     short = [c for c in runs if c.scale == "short" and c.method in ("dense", "maestro")]
     first_seed = [config.seed == 0 for config in short]
     assert first_seed == sorted(first_seed, reverse=True)
-    headline = words.index("resnet50/imagenette64 short dense seed 0, batch 128")
+    headline = words.index(
+        "resnet50/imagenette64 short dense seed 0, batch 128, lr 0.1"
+    )
     grid = words.index(
         "resnet18/cifar10 short maestro lambda_gl=4e-06 eps_ps=1e-05 sampler=pair "
-        "seed 0, batch 128"
+        "seed 0, batch 128, lr 0.1"
     )
     assert headline < grid
     paper = [c.scale.startswith("paper") and c.model != "lenet" for c in runs]
@@ -43,6 +45,14 @@ def test_the_finalists_are_runs_of_the_compact_scale_with_more_seeds():
     assert len({config.id for config in finalists}) == 4 * 10
     compact = {config.id for config in catalog.every_compact_run(range(10))}
     assert {config.id for config in finalists} <= compact
+
+
+def test_rates_are_tried_for_the_systems_that_train_factors_or_signs():
+    tries = catalog.NAMED["systems, compact, rates"]()
+    words = [describe(config) for config in tries]
+    assert len(tries) == len(set(words)) == 3 * 8
+    assert {config.recipe.lr for config in tries} == {1.5, 0.5, 0.15}
+    assert {config.method for config in tries} == set(baselines.DIVIDED)
 
 
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():

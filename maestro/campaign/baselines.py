@@ -73,6 +73,11 @@ SETTLED = {
     20: {"window": 3, "patience": 4, "smoothing": 3},
     30: {"window": 3, "patience": 4, "smoothing": 3},
 }
+# The compact recipe's rate is a dense network's. The systems that train factors or signs
+# from there have had it divided by these on the first seed: as many tries as others have
+# of a weight or a tolerance
+DIVISORS = (1, 3, 10)
+DIVIDED = ("pufferfish", "cuttlefish", "spectral", "xnor")
 # (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not stated)
 ABLATED = {
     ("lenet", "paper"): (32e-5, 1e-5),
@@ -161,6 +166,17 @@ def systems(model, scale, seeds=(0, 1, 2)):
     plain = _runs(model, scale, seeds, rows)
     runs = plain + cuttlefish(model, scale, seeds)
     return sorted(runs, key=lambda config: config.seed)
+
+
+def rate_tries(scale="compact, half as wide, 5 epochs", seeds=(0,)):
+    """The systems of DIVIDED on the compact network, at every rate of DIVISORS."""
+    recipe = COMPACT[scale].recipe
+    return [
+        replace(config, recipe=replace(config.recipe, lr=recipe.lr / divisor))
+        for divisor in DIVISORS
+        for config in systems("compact", scale, seeds)
+        if config.method in DIVIDED
+    ]
 
 
 def ablation(model, scale, seeds=(0, 1, 2)):

@@ -7,6 +7,7 @@ from .baselines import (
     lenet_baselines,
     lenet_tuned_svd,
     pufferfish,
+    rate_tries,
     systems,
     table_4,
     table_16,
@@ -65,6 +66,7 @@ EXPERIMENTS = {
 # the other systems beside Maestro, each experiment seed by seed, in order of priority
 SYSTEMS = {
     "ablation, lenet": lambda: ablation("lenet", "paper"),
+    "systems, compact, rates": rate_tries,
     "systems, compact": lambda: systems("compact", "compact, half as wide, 5 epochs"),
     "systems, resnet18, laptop": lambda: systems("resnet18", "laptop", (0,)),
     "ablation, resnet18, laptop": lambda: ablation("resnet18", "laptop", (0,)),

@@ -9,7 +9,7 @@ from ..training.machine import device_name, pick_device
 
 
 def describe(config):
-    """A run in a few words: 'lenet/mnist maestro lambda_gl=8e-05 seed 0, batch 64'.
+    """A run in a few words: 'lenet/mnist dense seed 0, batch 64, lr 0.01'.
 
     The paper's scale, the model's default size, empty options and float32 are left out.
     """
@@ -20,7 +20,7 @@ def describe(config):
     scale = "" if config.scale == "paper" else config.scale
     words = (f"{config.model}/{config.task}", scale, size, config.method, options)
     text = " ".join(w for w in words if w) + f" seed {config.seed}"
-    text += f", batch {config.recipe.batch_size}"
+    text += f", batch {config.recipe.batch_size}, lr {config.recipe.lr:g}"
     exact = config.recipe.precision == "float32"
     return text if exact else f"{text}, precision {config.recipe.precision}"
 
