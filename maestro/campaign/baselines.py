@@ -73,9 +73,9 @@ SETTLED = {
     20: {"window": 3, "patience": 4, "smoothing": 3},
     30: {"window": 3, "patience": 4, "smoothing": 3},
 }
-# The compact recipe's rate is a dense network's. The systems that train factors or signs
-# from there have had it divided by these on the first seed: as many tries as others have
-# of a weight or a tolerance
+# The learning rate of the compact recipe is a dense network's. The systems that train
+# factors or signs have it divided by these on the first seed: as many tries as others
+# have of a weight or a tolerance
 DIVISORS = (1, 3, 10)
 DIVIDED = ("pufferfish", "cuttlefish", "spectral", "xnor")
 # (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not stated)
