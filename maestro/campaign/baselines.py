@@ -169,13 +169,20 @@ def systems(model, scale, seeds=(0, 1, 2)):
 
 
 def rate_tries(scale="compact, half as wide, 5 epochs", seeds=(0,)):
-    """The systems of DIVIDED on the compact network, at every rate of DIVISORS."""
-    recipe = COMPACT[scale].recipe
+    """The systems of DIVIDED on the compact network, at every rate of DIVISORS.
+
+    A system of two sizes has its rates tried at the larger one.
+    """
+    larger = {}  # {(method, weight of Frobenius decay, seed): run}
+    for config in systems("compact", scale, seeds):
+        if config.method in DIVIDED:
+            decay = config.options.get("frobenius_decay")
+            larger.setdefault((config.method, decay, config.seed), config)
+    rate = COMPACT[scale].recipe.lr
     return [
-        replace(config, recipe=replace(config.recipe, lr=recipe.lr / divisor))
+        replace(config, recipe=replace(config.recipe, lr=rate / divisor))
         for divisor in DIVISORS
-        for config in systems("compact", scale, seeds)
-        if config.method in DIVIDED
+        for config in larger.values()
     ]
 
 
