@@ -100,3 +100,16 @@ def test_a_round_is_evaluated_before_its_weights_go_back(few_digits):
 def test_wrong_numbers_are_refused(wrong, message, few_digits):
     with pytest.raises(ValueError, match=message):
         Training(config_of(**wrong), task=few_digits)
+
+
+def test_a_schedule_that_counts_steps_is_refused():
+    recipe = Recipe(3, 32, 0.1, schedule="inverse_sqrt", warmup=2)
+    with pytest.raises(ValueError, match="'inverse_sqrt' cannot be rewound"):
+        IMP(rounds=1).phases(recipe)
+
+
+def test_masks_follow_the_network_to_its_device():
+    method = IMP(rounds=1)
+    net = method.prepare(nn.Sequential(nn.Linear(4, 3)), torch.zeros(1, 4), None)
+    method._apply(net.to("meta"))
+    assert {mask.device.type for mask in method.masks.values()} == {"meta"}

@@ -177,6 +177,8 @@ def test_fine_tuning_needs_a_last_rate():
     recipe = replace(RECIPE, epochs=3, schedule="inverse_sqrt", warmup=4)
     with pytest.raises(ValueError, match="inverse_sqrt' has no last rate"):
         methods.SVD(tune=1).phases(recipe)
+    late = replace(RECIPE, epochs=3, milestones=(2, 4))
+    assert methods.SVD(tune=2).phases(late)[1].recipe.milestones == (2,)
 
 
 @pytest.mark.parametrize("method", [methods.RareGems(0.5), methods.Spectral(0.5)])

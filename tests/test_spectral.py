@@ -72,3 +72,17 @@ def test_frobenius_decay_is_the_gradient_of_the_product():
     method.after_backward(net)
     for weight, grad in zip(weights, expected, strict=True):
         torch.testing.assert_close(weight.grad, grad)
+
+
+def test_a_pair_that_is_no_smaller_is_counted_as_one_map():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(6, 16, 5), nn.Flatten(), nn.Linear(16, 4))
+    method = Spectral(params_share=1.0)
+    method.size(method.prepare(net, torch.zeros(1, 6, 5, 5), None))
+    wide = {"0": factorised(nn.Conv2d(6, 16, 5), 24)}  # 2,640 numbers, not 2,400
+    plain = nn.Sequential(nn.Conv2d(6, 16, 5))
+    layers, example = {"0": plain[0]}, torch.zeros(1, 6, 5, 5)
+    assert method._deployed(plain, layers, wide, example) == (2400 + 16, 2400)
+    thin = {"0": factorised(nn.Conv2d(6, 16, 5), 10)}
+    params, macs = method._deployed(plain, layers, thin, example)
+    assert params == 1100 + 16 and macs == 10 * (30 * 5 + 80)

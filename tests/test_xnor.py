@@ -75,3 +75,9 @@ def test_macs_are_those_of_the_dense_network():
     assert method.size(net).macs == dense
     assert method.size(net).binary_macs == 4 * 4 * 6 * 36
     assert net.training
+
+
+def test_weights_are_centred_before_the_first_step_too():
+    net = XNOR().prepare(network(), torch.zeros(1, 1, 8, 8), None)
+    [layer] = [m for m in net.modules() if isinstance(m, BinaryConv2d)]
+    assert layer.conv.weight.mean(1).abs().max() < 1e-6

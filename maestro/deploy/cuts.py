@@ -124,7 +124,7 @@ def _cut_all(subject, network, wanted, images):
             continue
         key = tuple(ranks.values())
         if key not in seen:
-            seen[key] = subject.evaluate(at_ranks(network, ranks), recalibrated=True)
+            seen[key] = subject.evaluate(at_ranks(network, ranks))
         yield (
             str(cut),
             {

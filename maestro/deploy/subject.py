@@ -60,12 +60,12 @@ class Subject:
         """A copy of the trained network, for a study to change."""
         return copy.deepcopy(self.training.model)
 
-    def evaluate(self, network, recalibrated=None):
-        """The task's figures of ``network``; ``recalibrated`` as for the Training."""
+    def evaluate(self, network):
+        """The task's figures of ``network``, as the Training evaluates."""
         training, whole = self.training, self.training.model
         training.model = network
         try:
-            return training.evaluate(recalibrated=recalibrated)
+            return training.evaluate()
         finally:
             training.model = whole
 

@@ -40,7 +40,7 @@ def uniform_cuts(subject, known=()):
             else:
                 cut = {layer: max(1, int(share * r)) for layer, r in full.items()}
                 small = at_ranks(network, cut)
-                figures = subject.evaluate(small, recalibrated=True)
+                figures = subject.evaluate(small)
             whole = figures if share == 1 else whole
             yield name, {"parameters": {"order": order, "share": share}} | figures
 

@@ -62,7 +62,7 @@ class Cuttlefish(FixedRank):
         layers = choose(model, self.skip)[0]
         for name, layer in layers.items():
             matrix = layer.weight.detach().flatten(1)
-            self.scales[name] = min(matrix.shape) / stable_rank(matrix)
+            self.scales[name] = min(matrix.shape) / whole_stable_rank(matrix)
             self.course[name] = []
         return model
 
@@ -73,8 +73,7 @@ class Cuttlefish(FixedRank):
         due = len(self.settled) == len(self.course)
         for name, course in self.course.items():
             matrix = model.get_submodule(name).weight.detach().flatten(1)
-            # the released code rounds it down, to whole ranks
-            course.append(math.floor(stable_rank(matrix)))
+            course.append(whole_stable_rank(matrix))
         if not due:
             self._settle()
             return Change.NOTHING
@@ -121,6 +120,11 @@ def stable_rank(matrix):
     matrix = matrix.to(torch.float64)
     largest = torch.linalg.matrix_norm(matrix, 2)
     return (matrix.square().sum() / largest.square()).item()
+
+
+def whole_stable_rank(matrix):
+    """`stable_rank` rounded down, as in the released code; at least 1."""
+    return max(1, math.floor(stable_rank(matrix)))
 
 
 def slope_of_average(values, smoothing):

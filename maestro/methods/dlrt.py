@@ -47,7 +47,7 @@ class DLRT(Method):
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
         self.skip, self.decay = skip, 0.0  # of weights
-        self.steps, self.columns = 0, {}  # of the epoch; {layer: sum of r over steps}
+        self._start_epoch()
 
     def phases(self, recipe):
         if recipe.optimizer != "sgd" or recipe.lookahead:
@@ -84,6 +84,7 @@ class DLRT(Method):
         self.steps += 1
         for name, layer in low_rank_layers(model).items():
             self.columns[name] = self.columns.get(name, 0) + layer.rank
+            self.most[name] = max(self.most.get(name, 0), layer.rank)
             if layer.U.grad is None:
                 continue
             A, B = layer.U, layer.V
@@ -96,24 +97,30 @@ class DLRT(Method):
             layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())
 
     def after_epoch(self, model, optimizer):
-        self.steps, self.columns = 0, {}
+        self._start_epoch()
         return Change.RECAPTURE
+
+    def _start_epoch(self):
+        # steps of the epoch; {layer: sum of r over them}; {layer: highest r of them}
+        self.steps, self.columns, self.most = 0, {}, {}
 
     def ranks(self, model):
         return ranks(model)
 
     def training_cost(self, model):
-        """At the mean ranks of the epoch's steps."""
+        """Numbers at the highest ranks of the epoch's steps, MACs at their mean."""
         if not self.steps:
             return super().training_cost(model)
         mean = {name: total / self.steps for name, total in self.columns.items()}
-        return tuple(self.costs.footprint(mean))
+        held = self.costs.footprint(self.most).params
+        return held, self.costs.footprint(mean).macs
 
     def state_dict(self):
-        return {"steps": self.steps, "columns": self.columns}
+        return {"steps": self.steps, "columns": self.columns, "most": self.most}
 
     def load_state_dict(self, state):
         self.steps, self.columns = state["steps"], dict(state["columns"])
+        self.most = dict(state["most"])
 
 
 def _most(layer):

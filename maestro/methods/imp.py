@@ -43,6 +43,11 @@ class IMP(Method):
                 f"rewind={self.rewind}: it takes fewer than the recipe's "
                 f"{recipe.epochs} epochs"
             )
+        if recipe.schedule == "inverse_sqrt":
+            raise ValueError(
+                "schedule='inverse_sqrt' cannot be rewound, because it counts steps; "
+                "'steps' and 'triangle' count epochs"
+            )
         again = [
             Phase(f"round {i}", recipe, first=self.rewind)
             for i in range(1, self.rounds + 1)
@@ -96,6 +101,7 @@ class IMP(Method):
         """Remove the part ``fraction`` of the weights left, the smallest of all."""
         self.pruned = True
         parameters = dict(model.named_parameters())
+        self._follow(parameters)
         left = [parameters[n].abs()[mask] for n, mask in self.masks.items()]
         sizes = torch.cat(left)
         remove = round(self.fraction * len(sizes))
@@ -107,8 +113,15 @@ class IMP(Method):
 
     @torch.no_grad()
     def _apply(self, model):
+        parameters = dict(model.named_parameters())
+        self._follow(parameters)
         for name, mask in self.masks.items():
-            model.get_parameter(name).mul_(mask)
+            parameters[name].mul_(mask)
+
+    def _follow(self, parameters):
+        """Bring the masks, made before the network was placed, to its device."""
+        for name, mask in self.masks.items():
+            self.masks[name] = mask.to(parameters[name].device)
 
     @property
     def density(self):

@@ -22,8 +22,6 @@ class Maestro(Method):
     skip: names or patterns of layers left dense.
     """
 
-    recalibrates = True
-
     def __init__(self, lambda_gl=0.0, eps_ps=1e-7, sampler="pair", skip=()):
         self.lambda_gl = number("lambda_gl", lambda_gl)
         self.eps_ps = number("eps_ps", eps_ps)

@@ -92,7 +92,8 @@ def fine_tuning(recipe, epochs):
             "schedule='inverse_sqrt' has no last rate to fine-tune at, because it "
             "counts steps; 'steps' and 'triangle' count epochs"
         )
-    longer = replace(recipe, epochs=recipe.epochs + epochs)
+    passed = tuple(m for m in recipe.milestones if m < recipe.epochs)
+    longer = replace(recipe, epochs=recipe.epochs + epochs, milestones=passed)
     if recipe.schedule == "triangle":
         last = recipe.lr * recipe.triangle[2]
         longer = replace(longer, schedule="steps", milestones=(), lr=last)
@@ -103,12 +104,9 @@ class Method:
     """The hooks, in the order in which the loop calls them.
 
     replayable: whether a step may be recorded as a CUDA graph and replayed.
-    recalibrates: whether batch norm's statistics are estimated anew before evaluation,
-    because training sees other networks than evaluation does.
     """
 
     replayable = True
-    recalibrates = False
 
     def phases(self, recipe):
         """The phases of a training with ``recipe``: [Phase, ...], at least one."""

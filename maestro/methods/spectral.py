@@ -9,14 +9,17 @@ for a linear layer, and is chosen so that the network has a wanted share of the 
 network's parameters. Frobenius decay takes the place of weight decay on the factors.
 """
 
+import copy
+
 import torch
 from torch import nn
 
 from ..config import number
 from ..lowrank.choosing import choose
+from ..lowrank.counting import costs
 from ..lowrank.replacing import replace
 from .fixed import without_decay
-from .method import Method, require_zero_padding
+from .method import BITS, Method, Size, require_zero_padding
 
 
 class Spectral(Method):
@@ -44,8 +47,23 @@ class Spectral(Method):
         _require_plain(layers)
         self.chosen = ranks_for(layers, dense, self.params_share)
         pairs = {name: factorised(layers[name], r) for name, r in self.chosen.items()}
+        self.deployed = self._deployed(model, layers, pairs, example_inputs)
         replace(model, {layers[name]: pair for name, pair in pairs.items()})
         return super().prepare(model, example_inputs, generator)
+
+    def _deployed(self, model, layers, pairs, example_inputs):
+        """The `Footprint` with each pair that is no smaller stored as one map."""
+        smaller = {
+            name: copy.deepcopy(pair)
+            for name, pair in pairs.items()
+            if sum(each.weight.numel() for each in pair) < layers[name].weight.numel()
+        }
+        model = copy.deepcopy(model)
+        replace(model, {model.get_submodule(n): pair for n, pair in smaller.items()})
+        return costs(model, example_inputs).fixed
+
+    def size(self, model):
+        return Size(*self.deployed, self.deployed.params * BITS)
 
     def ranks(self, model):
         return dict(self.chosen)

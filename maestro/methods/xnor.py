@@ -4,8 +4,10 @@ Every convolution but the first and the last becomes: batch norm of its input, t
 of that, a convolution with weights alpha_f sign(W_f), where alpha_f is the mean size of
 filter f. The weights W are trained: the sign passes gradients where its argument is
 within [-1, 1]. As in the released code, W loses its mean over input channels and is
-clamped to [-1, 1] at each step, and activations are not scaled. The first and last
-convolution and the linear layers stay as they are.
+clamped to [-1, 1] at each step, and activations are not scaled. That code also
+multiplies each layer's gradient by n (1 - 1/in), n the numbers of a filter, which its
+Adam cancels; here SGD trains, without the factor. The first and last convolution and
+the linear layers stay as they are.
 """
 
 import torch
@@ -63,14 +65,18 @@ class XNOR(Method):
         require_zero_padding(convs, "xnor")
         replace(model, {conv: BinaryConv2d(conv) for conv in convs[1:-1]})
         self.binary_macs = binary_macs(model, example_inputs)
+        self._centre(model)
         return super().prepare(model, example_inputs, generator)
 
     def after_step(self, model, optimizer):
+        self._centre(model)
+
+    @torch.no_grad()
+    def _centre(self, model):
         """Centre the trained weights over input channels and keep them in [-1, 1]."""
-        with torch.no_grad():
-            for layer in _binary(model):
-                W = layer.conv.weight
-                W.sub_(W.mean(1, keepdim=True)).clamp_(-1, 1)
+        for layer in _binary(model):
+            W = layer.conv.weight
+            W.sub_(W.mean(1, keepdim=True)).clamp_(-1, 1)
 
     def size(self, model):
         """All numbers; a bit for a binary weight, and alpha_f for its filter."""
