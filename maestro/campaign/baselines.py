@@ -178,8 +178,9 @@ def rate_tries(scale="compact, half as wide, 5 epochs", seeds=(0,)):
         if config.method in DIVIDED:
             decay = config.options.get("frobenius_decay")
             larger.setdefault((config.method, decay, config.seed), config)
+    rate = COMPACT[scale].recipe.lr
     return [
-        replace(config, recipe=_slower(COMPACT[scale].recipe, divisor))
+        replace(config, recipe=replace(config.recipe, lr=rate / divisor))
         for divisor in DIVISORS
         for config in larger.values()
     ]
@@ -283,12 +284,6 @@ def _runs(model, scale, seeds, rows):
         for seed in seeds
         for method, options in rows
     ]
-
-
-def _slower(recipe, divisor):
-    """``recipe`` at a part of its rate; batch norm's biases keep theirs."""
-    lr, norm_lr = recipe.lr / divisor, recipe.norm_lr * divisor
-    return replace(recipe, lr=lr, norm_lr=norm_lr)
 
 
 def _recipe(method, recipe):
