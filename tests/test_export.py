@@ -144,7 +144,46 @@ def test_eight_bits(tmp_path):
     assert out.shape == (64, 10)
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, u, v):
+        return self.c(torch.relu(self.a(u) + 0.001 * self.b(v)))
+
+
+def test_calibration_takes_inputs_by_name(tmp_path):
+    u, v = torch.rand(64, 8), 1000 * torch.rand(64, 8)
+    example, other = {"u": u, "v": v}, {"v": v, "u": u}
+    net = Two()
+    done = maestro.export(net, tmp_path / "a.onnx", example, calibration=[other])
+    assert done.difference < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reduced_precision_has_a_tolerance_of_its_own(tmp_path, dtype):
+    net, x = lenet(MIXED).to(dtype), torch.randn(4, 1, 28, 28, dtype=dtype)
+    maestro.export(net, tmp_path / "net.pt2", x)
+
+
+def test_a_wrapper_is_taken_off(tmp_path):
+    net, x = lenet(MIXED), torch.randn(4, 1, 28, 28)
+    for wrapped in (nn.DataParallel(net), torch.compile(net)):
+        maestro.export(wrapped, tmp_path / "net.pt2", x)
+        maestro.save(wrapped, tmp_path / "net.safetensors")
+        found = maestro.load(tmp_path / "net.safetensors", into=lenet({}))
+        torch.testing.assert_close(found.eval()(x), net.eval()(x))
+
+
 # what goes wrong
+
+
+def test_an_operation_that_onnxruntime_lacks_is_named(tmp_path):
+    net, x = lenet({}).double(), torch.randn(2, 1, 28, 28).double()
+    with pytest.raises(ValueError, match="onnxruntime cannot run .* net.float"):
+        maestro.export(net, tmp_path / "net.onnx", x)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -153,6 +192,8 @@ def test_eight_bits(tmp_path):
         ("net.bin", {}, "it takes a name in .pt2 or .onnx"),
         ("net.pt2", {"calibration": [torch.randn(2, 1, 28, 28)]}, "for .onnx"),
         ("net.onnx", {"calibration": []}, "it takes a few batches"),
+        ("net.onnx", {"calibration": torch.randn(2, 1, 28, 28)}, "a list of a few"),
+        ("net.onnx", {"calibration": [(1, 2)]}, "2 inputs, but .* with 1 inputs"),
         ("net.pt2", {"by": "speed"}, "by='speed'"),
     ],
 )

@@ -51,6 +51,24 @@ def test_without_batches_the_statistics_stay():
         maestro.recalibrate([net], [])
 
 
+def test_frozen_norms_keep_their_statistics_and_modes():
+    net = nn.Sequential(*network(), nn.BatchNorm1d(2)).train()
+    net[1].eval()
+    net[1].running_mean.fill_(7.0)
+    maestro.recalibrate(net, [torch.randn(8, 4)])
+    assert (net[1].running_mean == 7).all() and not net[1].training
+    assert net.training and net[3].training and (net[3].running_mean != 0).any()
+
+
+def test_a_batch_that_does_not_fit_changes_nothing():
+    net = network()
+    net[1].running_mean.fill_(7.0)
+    with pytest.raises(RuntimeError):
+        maestro.recalibrate(net, [torch.randn(8, 4), torch.randn(8, 5)])
+    assert (net[1].running_mean == 7).all() and net[1].momentum == 0.1
+    assert not any(module.training for module in net.modules())
+
+
 def test_a_network_without_batch_norm_stays():
     net = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
     maestro.recalibrate(net, [torch.randn(2, 4)])

@@ -1,6 +1,7 @@
 """Layers that a network keeps outside of its modules as well are refused by name."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +26,9 @@ WAYS = {
     "itself": lambda layer: layer,
     "its method": lambda layer: layer.forward,
     "a partial": lambda layer: partial(layer, 1),
+    "a closure": lambda layer: lambda x: layer(x),
+    "a default": lambda layer: lambda x, to=layer: to(x),
+    "an object": lambda layer: SimpleNamespace(of=[layer]),
 }
 
 
@@ -49,6 +53,13 @@ def test_merge_refuses_it_too(way):
     with pytest.raises(ValueError, match="^kept .* holds the layer 'body.1' as well"):
         maestro.merge(net)
     assert set(maestro.ranks(net)) == {"body.0", "body.1"}
+
+
+def test_a_weight_that_is_kept_elsewhere_is_refused_too():
+    net = Net(lambda layer: [layer.weight])
+    with pytest.raises(ValueError, match="^kept .* holds the weight of 'body.1' as"):
+        maestro.factorize(net)
+    assert set(maestro.ranks(maestro.factorize(net, skip="body.1"))) == {"body.0"}
 
 
 def test_containers_and_parents_may_be_kept():

@@ -118,3 +118,17 @@ def test_advice_leaves_the_network_alone_factorised_or_not():
 def test_wrong_arguments_are_named(arguments, said):
     with pytest.raises(ValueError, match=said):
         maestro.advise(LeNet(), EXAMPLE, **arguments)
+
+
+def test_a_report_takes_networks_whose_weights_are_read():
+    net = maestro.factorize(nn.Sequential(nn.LSTM(6, 5, batch_first=True)))
+    found = maestro.report(net, torch.randn(1, 3, 6), batches=(1,), seconds=0.001)
+    assert {row["layer"] for row in found.layers} == maestro.ranks(net).keys()
+
+
+def test_advice_needs_something_to_train_and_keeps_random_numbers():
+    with pytest.raises(ValueError, match="every parameter of net is frozen"):
+        maestro.advise(LeNet().requires_grad_(False), EXAMPLE, 100)
+    net, before = maestro.factorize(LeNet()), torch.get_rng_state()
+    maestro.advise(net, EXAMPLE, 100, batch=2, seconds=0.001)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -5,13 +5,15 @@ text as in "0.5x": that share of the dense network's.
 """
 
 import copy
+import heapq
 import math
 import re
+from dataclasses import replace
 from numbers import Real
 
 from ..lowrank import low_rank_layers, merge, truncate
 from ..lowrank.counting import Footprint, costs
-from ..lowrank.ladders import Prices
+from ..lowrank.ladders import ONE, Prices, harm_each, shares_of_energy
 from .latency import milliseconds
 
 UNITS = ("params", "macs", "mb", "ms")
@@ -27,7 +29,7 @@ class Budget:
         example_inputs: what one example's forward pass is called with; it is timed with
             them, too.
         params, macs, mb, ms: the limits, numbers or text as in "0.5x"; None for no
-            limit. mb: the weights and buffers, in millions of bytes.
+            limit. mb: what `maestro.save` stores, in millions of bytes.
 
     Raises:
         ValueError: before anything is done. A budget is no positive number; none is
@@ -64,32 +66,33 @@ class Budget:
     def _dense(self, unit):
         if unit == "ms":
             return self._milliseconds_dense()
-        return self._of(self.dense, unit)
+        return self._of(dict.fromkeys(self.now), unit)
 
-    def _of(self, footprint, unit):
-        if unit != "mb":
-            return getattr(footprint, unit)
-        return (footprint.params - self.dense.params) * self._item / MEGA + self._mb
+    def _of(self, ranks, unit):
+        """What the merged network takes; a layer whose rank is None is dense."""
+        if unit == "mb":
+            return self._megabytes(ranks)
+        if None in ranks.values():
+            return getattr(self.dense, unit)
+        return getattr(self.prices.footprint(ranks), unit)
 
-    def params_within(self, mb):
-        """How many parameters ``mb`` megabytes hold."""
-        return self.dense.params + (mb - self._mb) * MEGA / self._item
+    def _megabytes(self, ranks):
+        layers = layers_of(self.net)
+        factors = [f for layer in layers.values() for f in (layer.U, layer.V)]
+        sizes = (
+            self._numbers(name, rank) * layers[name].U.element_size()
+            for name, rank in (self.now | ranks).items()
+        )
+        return megabytes(self.net, factors) + sum(sizes) / MEGA
 
-    @property
-    def _item(self):
-        """Bytes of a number of the factors."""
-        return next(iter(layers_of(self.net).values())).U.element_size()
-
-    @property
-    def _mb(self):
-        """Megabytes of the dense network: what is fixed, and what is low-rank here."""
-        factors = {id(p) for m in layers_of(self.net).values() for p in (m.U, m.V)}
-        fixed = [p for p in self.net.parameters() if id(p) not in factors]
-        guards = {id(m.rank_guard) for m in layers_of(self.net).values()}
-        fixed += [b for b in self.net.buffers() if id(b) not in guards]
-        maps = self.dense.params - self.costs.fixed.params
-        of_fixed = sum(t.numel() * t.element_size() for t in fixed)
-        return (of_fixed + maps * self._item) / MEGA
+    def _numbers(self, name, rank):
+        """How many the merged map of layer ``name`` has; dense if ``rank`` is None."""
+        m, n, _ = self.costs.maps[name]
+        if rank is None:
+            return m * n * self.costs.blocks.get(name, 1)
+        alone = replace(self.costs, maps={name: self.costs.maps[name]})
+        whole = alone.footprint({name: rank}, merged=True)
+        return whole.params - self.costs.fixed.params
 
     def _milliseconds_dense(self):
         return milliseconds(merge(dense_twin(self.net)), self.example_inputs).median
@@ -97,7 +100,7 @@ class Budget:
     def cost(self, ranks, unit):
         """What the merged network at ``ranks`` takes of ``unit``."""
         if unit != "ms":
-            return self._of(self.prices.footprint(ranks), unit)
+            return self._of(ranks, unit)
         key = tuple(sorted(ranks.items()))
         if key not in self._clock:
             net = merge_at(self.net, ranks)
@@ -122,6 +125,35 @@ class Budget:
                 return more
         return ranks
 
+    def topped_up(self, ranks, multiple=1):
+        """``ranks`` with columns put back, of all layers, while the budget allows.
+
+        Those that hold the largest shares of their layers' energies go back first.
+
+        multiple: ranks from this number on are multiples of it.
+        """
+        if "ms" in self.limits:  # which no single column changes
+            return ranks
+        ranks, ladders = dict(ranks), self.prices.ladders(ONE, multiple)
+        harm, queue = shares_of_energy(self.net), []
+
+        def offer(name):
+            now = ranks[name]
+            above = [rank for rank in ladders[name] if rank > now]
+            if above:  # the next rank, the last of the ladder that is higher
+                gain = harm[name][now] - harm[name][above[-1]]
+                each = harm_each(gain, above[-1] - now)
+                heapq.heappush(queue, (-each, name, above[-1]))
+
+        for name in ranks:
+            offer(name)
+        while queue:  # what does not fit now will not fit later
+            _, name, rank = heapq.heappop(queue)
+            if self.met(ranks | {name: rank}):
+                ranks[name] = rank
+                offer(name)
+        return ranks
+
     def _refuse_impossible(self):
         least = {name: min(1, r) for name, r in self.now.items()}
         for unit, limit in self.limits.items():
@@ -142,6 +174,17 @@ def layers_of(net):
             f"{type(net).__name__} has no low-rank layers to cut: factorize it first"
         )
     return layers
+
+
+def megabytes(net, without=()):
+    """What `maestro.save` stores of ``net``, tied tensors once, in millions of bytes.
+
+    without: tensors that do not count.
+    """
+    stored = {id(t): t for t in net.state_dict(keep_vars=True).values()}
+    left_out = {id(t) for t in without}
+    tensors = (t for key, t in stored.items() if key not in left_out)
+    return sum(t.numel() * t.element_size() for t in tensors) / MEGA
 
 
 def dense_footprint(counted):

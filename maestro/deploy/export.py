@@ -20,9 +20,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..lowrank import merge
 from ..lowrank.arguments import called_with, network
 from ..system import require_writable, write_whole
-from .files import require
+from .files import require, unwrapped
 
-TOLERANCE = 1e-5  # of the largest output
+# how far outputs may be apart, relative to the largest, by the network's precision
+TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+EXACT = 1e-5  # of all other precisions
 
 
 class Exported(NamedTuple):
@@ -39,32 +41,33 @@ def export(net, path, example_inputs, calibration=None, dynamic_batch=True, **me
     run, .onnx in onnxruntime, on the example and on a batch of another size.
 
     Args:
-        net: any nn.Module, factorised or not.
+        net: any nn.Module, factorised or not; of one that is wrapped for several
+            devices or by torch.compile, the network inside.
         path: where to; its ending tells the format.
         example_inputs: what the network is called with: a tensor, a tuple of
             positional inputs, or a dict of inputs by name.
-        calibration: for .onnx, a few batches of inputs as ``example_inputs`` is one.
-            Weights and activations become 8-bit integers (QDQ), the activations'
-            ranges being those seen here; outputs then differ by percents, and are not
-            compared with a tolerance.
+        calibration: for .onnx, a few batches of inputs, each as ``example_inputs`` is
+            one: without labels. Weights and activations become 8-bit integers (QDQ),
+            the activations' ranges being those seen here; outputs then differ by
+            percents, and are not compared with a tolerance.
         dynamic_batch: whether the first dimension of every input may have any size.
         merging: ``by`` and ``aligned`` of `maestro.merge`.
     Returns:
         Exported(bytes, difference)
     Raises:
-        ValueError: another ending, ``calibration`` for .pt2 or empty, a network whose
-            code fixes the size of the batch, or outputs that differ by more than 1e-5.
+        ValueError: another ending; ``calibration`` for .pt2, empty, or of other inputs
+            than the example; a network whose code fixes the size of the batch;
+            onnxruntime lacks an operation in the network's precision; or outputs that
+            differ by more than 1e-5 (float16 1e-2, bfloat16 5e-2).
         ImportError: onnx, onnxscript or onnxruntime is not installed.
         DiskError: the file cannot be written; nothing is left half-written.
     """
-    network("net", net)
+    net = unwrapped(network("net", net))
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise ValueError(f"path={str(path)!r}: it takes a name in .pt2 or .onnx")
     if calibration is not None:
-        calibration = list(calibration)
-        if path.suffix != ".onnx" or not calibration:
-            raise ValueError("calibration: it takes a few batches, for .onnx")
+        calibration = _checked(calibration, path, example_inputs)
     if path.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             require(package)
@@ -77,17 +80,41 @@ def export(net, path, example_inputs, calibration=None, dynamic_batch=True, **me
     data, run = _FORMATS[path.suffix](net, inputs, dynamic_batch)
     batches = [inputs, _resized(inputs, 3)] if dynamic_batch else [inputs]
     difference = max(_difference(run, net, batch) for batch in batches)
-    if difference > TOLERANCE:
+    most = max((TOLERANCE.get(t.dtype, EXACT) for t in net.parameters()), default=EXACT)
+    if difference > most:
         raise ValueError(
             f"the exported program's outputs differ by {difference:.1e} of the largest "
-            f"one, more than {TOLERANCE:.0e}: nothing was written"
+            f"one, more than {most:.0e}: nothing was written"
         )
     if calibration is not None:
-        data = _quantised(data, [called_with(batch) for batch in calibration])
+        data = _quantised(data, calibration)
         run = _onnx_runner(data)
         difference = max(_difference(run, net, batch) for batch in batches)
     write_whole(path, data)
     return Exported(len(data), difference)
+
+
+def _checked(calibration, path, example_inputs):
+    """The batches as (args, keywords), each in the order of ``example_inputs``."""
+    if isinstance(calibration, torch.Tensor) or path.suffix != ".onnx":
+        raise ValueError("calibration: it takes a list of a few batches, for .onnx")
+    args, keywords = called_with(example_inputs)
+    batches = []
+    for batch in calibration:
+        some, named = called_with(batch)
+        if len(some) != len(args) or named.keys() != keywords.keys():
+            raise ValueError(
+                f"calibration: a batch of {_in_words(some, named)}, but the network is "
+                f"called with {_in_words(args, keywords)}; leave labels out"
+            )
+        batches.append((some, {name: named[name] for name in keywords}))
+    if not batches:
+        raise ValueError("calibration is empty: it takes a few batches")
+    return batches
+
+
+def _in_words(args, keywords):
+    return ", ".join([f"{len(args)} inputs", *map(repr, keywords)])
 
 
 # ---------------------------------------------------------------- the two formats
@@ -144,9 +171,16 @@ def _open_batch(x):
 
 
 def _onnx_runner(data):
-    session = require("onnxruntime").InferenceSession(
-        data, providers=["CPUExecutionProvider"]
-    )
+    try:
+        session = require("onnxruntime").InferenceSession(
+            data, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has a class of its own for each kind
+        why = str(error).strip().splitlines()[0]
+        raise ValueError(
+            "onnxruntime cannot run the network in this precision: export "
+            f"net.float(), or to .pt2 ({why})"
+        ) from error
     names = [each.name for each in session.get_inputs()]
 
     def run(args, keywords):

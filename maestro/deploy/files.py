@@ -30,21 +30,20 @@ def save(net, path, about=None):
     """Write ``net`` to ``path``, factorised or merged, at whatever ranks it has.
 
     Args:
-        net: any nn.Module whose state are tensors.
+        net: any nn.Module whose state are tensors; of one that is wrapped for several
+            devices or by torch.compile, the network inside.
         path: where to; by custom it ends in .safetensors. What was there is replaced,
             all at once.
         about: a dict to keep with it, of what JSON has: accuracy, task, a date.
     Returns:
         The number of bytes written.
     Raises:
-        ValueError: ``net`` is no module, or wrapped; a part of its state is no tensor;
-            ``about`` is not for JSON. Nothing is written then.
+        ValueError: ``net`` is no module; a part of its state is no tensor; ``about`` is
+            not for JSON. Nothing is written then.
         ImportError: safetensors is not installed.
         DiskError: the file cannot be written.
     """
-    network("net", net)
-    if isinstance(net, nn.parallel.DistributedDataParallel):
-        raise ValueError("net is wrapped in DistributedDataParallel: save net.module")
+    net = unwrapped(network("net", net))
     library = require("safetensors.torch")
     tensors, tied = _tensors(net)
     kinds = {name: type(m).__name__ for name, m in net.named_modules() if _holds(m)}
@@ -65,6 +64,17 @@ def save(net, path, about=None):
     data = library.save(tensors, {KEY: text})
     write_whole(path, data)
     return len(data)
+
+
+def unwrapped(net):
+    """The network inside torch.compile's wrapper, or one for several devices."""
+    while True:
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            net = net.module
+        elif "_orig_mod" in net._modules:  # of torch.compile
+            net = net._orig_mod
+        else:
+            return net
 
 
 def load(path, into):

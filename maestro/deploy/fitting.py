@@ -4,7 +4,7 @@ from ..lowrank import low_rank_layers, truncate
 from ..lowrank.ladders import ONE
 from .budget import WORDS, Budget, layers_of
 from .orders import harms, ordered
-from .search import example_of, require_some, walk
+from .search import example_of, require_measure, require_some, walk
 
 
 def fit_budget(
@@ -16,13 +16,14 @@ def fit_budget(
     multiple=1,
     **limits,
 ):
-    """Cut ``net`` to a budget, within one column of a layer; reversible.
+    """Cut ``net`` to a budget, as near to it as single columns come; reversible.
 
     The network runs with its first columns only, until `Fit.commit` removes the others
     or `Fit.undo` brings them back. With ``data`` the ranks come from the `greedy`
     search; without, the columns go that hold the least share of their layer's energy,
-    ||W||^2. Batch norm's statistics are left as they are: estimate them again after
-    the cut.
+    ||W||^2. What the budget then leaves is filled with the columns of all layers that
+    hold the largest shares. Batch norm's statistics are left as they are: estimate
+    them again after the cut.
 
     Args:
         net: a trained, factorised network.
@@ -42,10 +43,12 @@ def fit_budget(
             the smallest possible). Nothing is changed then.
     """
     require_some(limits)
+    require_measure(by)
     budget = Budget(net, example_of(data, example_inputs), **limits)
     if data is None:
         ladders = budget.prices.ladders(ONE, multiple)
         ranks = ordered(budget, harms(net, "share of energy"), ladders, unit=None)
+        ranks = budget.topped_up(ranks, multiple)
     else:
         ranks = walk(budget, data, None, by, multiple=multiple).best.ranks
     return Fit(net, ranks, budget)
@@ -60,8 +63,7 @@ class Fit:
         self.sizes = {unit: budget.cost(ranks, unit) for unit in budget.limits}
         layers = layers_of(net)
         self._before = {name: layers[name].columns for name in ranks}
-        for name, rank in ranks.items():
-            layers[name].columns = rank
+        self._use(ranks)
 
     def __str__(self):
         parts = (
@@ -75,19 +77,27 @@ class Fit:
 
         optimizer: as for `maestro.truncate`.
         """
-        self._restore()
-        truncate(self.net, self.ranks, optimizer)
+        self._use(self._columns_before())
+        try:
+            truncate(self.net, self.ranks, optimizer)
+        except ValueError:  # nothing is gone, so the cut can still be undone
+            self._use(self.ranks)
+            raise
+        self._before = None
         return self.net
 
     def undo(self):
         """Bring the columns back; returns ``net``, as it was before the cut."""
-        self._restore()
+        self._use(self._columns_before())
+        self._before = None
         return self.net
 
-    def _restore(self):
+    def _columns_before(self):
         if self._before is None:
             raise RuntimeError("this cut has been committed or undone already")
+        return self._before
+
+    def _use(self, columns):
         layers = low_rank_layers(self.net)
-        for name, columns in self._before.items():
-            layers[name].columns = columns
-        self._before = None
+        for name, count in columns.items():
+            layers[name].columns = count

@@ -115,23 +115,21 @@ def planned(budget, harm, ladders):
     """The ranks of the least summed ``harm`` within a ``budget`` of one unit.
 
     Args:
-        budget: a `Budget` in params, macs or mb.
+        budget: a `Budget` in params or macs.
         harm, ladders: as for `knapsack`.
 
     Returns:
         {name: rank}.
 
     Raises:
-        ValueError: the budget is of several units, or in milliseconds.
+        ValueError: the budget is of several units, or another one.
     """
-    if len(budget.limits) != 1 or "ms" in budget.limits:
+    if len(budget.limits) != 1 or not budget.limits.keys() <= {"params", "macs"}:
         raise ValueError(
-            "dynamic programming takes one budget, in params, macs or mb; this is in "
+            "dynamic programming takes one budget, in params or macs; this is in "
             f"{', '.join(budget.limits) or 'none'}"
         )
     [(unit, limit)] = budget.limits.items()
-    if unit == "mb":
-        unit, limit = "params", budget.params_within(limit)
     ranks = knapsack(budget.prices, ladders, harm, limit, unit)
     for name, ladder in ladders.items():
         above = [rank for rank in ladder if rank > ranks[name]]

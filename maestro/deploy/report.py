@@ -23,8 +23,9 @@ from ..lowrank import (
 from ..lowrank.arguments import called_with, network
 from ..lowrank.counting import costs
 from ..lowrank.forms import DENSE, TWO_MAPS
+from ..lowrank.layers import LowRankWeight
 from ..lowrank.merging import form_times
-from .budget import MEGA, dense_footprint, dense_twin, layers_of
+from .budget import dense_footprint, dense_twin, layers_of, megabytes
 from .latency import milliseconds, repeated, timed
 
 BATCHES = (1, 64)
@@ -86,20 +87,19 @@ def layer_times(net, example_inputs, batch=None):
     """{layer: {form: milliseconds}} on what each layer is given in a forward pass.
 
     The forms are one dense map and two thin ones. Layers that are not called are left
-    out.
+    out, and so are weights that modules read, as attention's: they stay dense.
     """
-    layers = {layer: name for name, layer in layers_of(net).items()}
+    layers = {
+        layer: name
+        for name, layer in layers_of(net).items()
+        if not isinstance(layer, LowRankWeight)
+    }
     inputs = repeated(example_inputs, batch) if batch else example_inputs
     times = form_times(net, layers, False, *called_with(inputs))
     return {
         layers[layer]: {form: 1000 * took for form, took in each.items()}
         for layer, each in times.items()
     }
-
-
-def megabytes(net):
-    """The weights and buffers of a plain network, in millions of bytes."""
-    return sum(t.numel() * t.element_size() for t in net.state_dict().values()) / MEGA
 
 
 def _row(name, layer, used, size, timings):
@@ -129,8 +129,12 @@ RULE = 2.5
 FLOORS = 10  # how far eps_ps is above where dead columns settle
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=0.5):
     """What to expect of LoD on ``net``, before training with SGD.
+
+    The random numbers of a training that follows stay as they would have been.
 
     lambda_gl: the weight at which an average column's norm would fall to zero within
     the training, times RULE. eps_ps: a power of ten above the importance at which a
@@ -152,14 +156,17 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
         rank.
 
     Raises:
-        ValueError: an argument is wrong, or nothing can be factorised.
+        ValueError: an argument is wrong, nothing can be factorised, or nothing is
+            trained.
     """
     for name, value in (("steps", steps), ("lr", lr)):
         if number(name, value) == 0:
             raise ValueError(f"{name}=0: it takes a number > 0")
     if not number("momentum", momentum) < 1:
         raise ValueError(f"momentum={momentum!r}: it takes a number below 1")
-    dense = copy.deepcopy(network("net", net))
+    if not any(p.requires_grad for p in network("net", net).parameters()):
+        raise ValueError("every parameter of net is frozen: there is nothing to train")
+    dense = copy.deepcopy(net)
     low = factorize(copy.deepcopy(dense))
     if low_rank_layers(dense):
         dense = merge(dense_twin(net))
@@ -226,7 +233,8 @@ def _step_time(net, example_inputs, batch, seconds, lr, momentum):
             loss().backward()
         optimizer.step()
 
-    return timed(step, seconds, next(net.parameters()).device).median
+    with torch.random.fork_rng():  # of the draws, and of dropout
+        return timed(step, seconds, next(net.parameters()).device).median
 
 
 # ---------------------------------------------------------------- as text

@@ -24,6 +24,12 @@ def cross_entropy(x, y):
 
     def judge(net):
         logits = net(x)
+        if logits.shape[:1] + logits.shape[2:] != y.shape:
+            raise ValueError(
+                f"the network puts out {tuple(logits.shape)} and the labels are "
+                f"{tuple(y.shape)}: they take (B, classes, ...) and (B, ...); for "
+                "another loss pass a function of the network"
+            )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         right = (logits.argmax(1) == y).float().mean()
         return F.cross_entropy(logits, y).item(), right.item()
@@ -51,6 +57,11 @@ def judge_of(data):
                 raise ValueError(
                     f"data has {len(x)} inputs and {len(y)} labels: it takes as many "
                     "of each, at least one"
+                )
+            if y.is_floating_point() or y.is_complex():
+                raise ValueError(
+                    f"labels are {y.dtype}: they take integers, the numbers of "
+                    "classes; for another loss pass a function of the network"
                 )
             return cross_entropy(x, y)
     if not callable(data):
@@ -124,6 +135,7 @@ class Runs:
         places = (i for i, (one, *_) in enumerate(self.kept) if one is layer)
         return next(places, 0)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _run(self, ranks, start, keep):
         self.start, self.keeping, self.calls = start, keep, 0

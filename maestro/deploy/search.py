@@ -54,8 +54,8 @@ def greedy(
     """Ranks that meet a budget and hurt least, found step by step; ``net`` stays as is.
 
     In each step every layer offers its next group of columns, the last ones it has. The
-    group goes that hurts least. Within the last group the largest rank that meets the
-    budget is kept, so the result is within one column of that layer of the budget.
+    group goes that hurts least. What the budget then leaves is filled with the columns
+    of all layers that hold the largest shares of their layers' energies.
 
     Args:
         net: a trained, factorised network.
@@ -87,7 +87,7 @@ def greedy(
 def walk(budget, data, accuracy, by, share=0.1, multiple=1, lazy=False):
     """`greedy` for the network of ``budget``, a `Budget`."""
     _check(by, share, multiple, accuracy)
-    search = Search(budget, by, lazy)
+    search = Search(budget, by, lazy, multiple)
     ladders = budget.prices.ladders(share, multiple)
     with runs_of(budget.net, judge_of(data)) as runs:
         return search.down(runs, ladders, accuracy)
@@ -96,13 +96,13 @@ def walk(budget, data, accuracy, by, share=0.1, multiple=1, lazy=False):
 class Search:
     """The state of one greedy search."""
 
-    def __init__(self, budget, by, lazy):
+    def __init__(self, budget, by, lazy, multiple):
         self.budget, self.prices = budget, budget.prices
-        self.unit, self.lazy = MEASURES[by], lazy
+        self.unit, self.lazy, self.multiple = MEASURES[by], lazy, multiple
 
     def down(self, runs, ladders, accuracy):
         """Walk down the ladders until the budget is met; `Found`."""
-        ranks, changed = dict(self.prices.ranks), None
+        ranks = dict(self.prices.ranks)
         point = self._point(ranks, *runs.base(ranks))
         if accuracy is not None:
             _require_accuracy(point, accuracy)
@@ -111,15 +111,13 @@ class Search:
             name = queue.best(runs, path[-1])
             if name is None:  # only a wanted accuracy or the clock leads here
                 break
-            before = ranks[name]
             ranks = ranks | {name: queue.take(name)}
             path.append(self._point(ranks, *runs.base(ranks, changed=name)))
-            changed = name, before
         if accuracy is not None:
             best = [p for p in path if p.accuracy >= accuracy][-1]
             self._require_met(best, accuracy)
         else:
-            best = self._filled(path[-1], changed, runs)
+            best = self._topped_up(path[-1], runs)
         return Found(best, path, runs.count)
 
     def _done(self, path, accuracy):
@@ -134,14 +132,11 @@ class Search:
                 f"the smallest has {best.params:,} parameters and {best.macs:,} MACs"
             )
 
-    def _filled(self, last, changed, runs):
-        """``last`` with as much of the last group put back as the budget allows."""
-        if changed is None:
-            return last
-        name, before = changed
-        ranks = self.budget.filled(last.ranks, name, before - 1)
+    def _topped_up(self, last, runs):
+        """``last`` with as many columns put back as the budget allows."""
+        ranks = self.budget.topped_up(last.ranks, self.multiple)
         same = ranks == last.ranks
-        return last if same else self._point(ranks, *runs.base(ranks, changed=name))
+        return last if same else self._point(ranks, *runs.base(ranks))
 
     def _point(self, ranks, loss, accuracy):
         return Point(ranks, loss, accuracy, *self.prices.footprint(ranks))
@@ -189,9 +184,14 @@ class Offers:
         return score, self.step, name
 
 
-def _check(by, share, multiple, accuracy):
+def require_measure(by):
+    """ValueError unless ``by`` is one of MEASURES."""
     if by not in MEASURES:
         raise ValueError(f"by={by!r}: it is one of {', '.join(MEASURES)}")
+
+
+def _check(by, share, multiple, accuracy):
+    require_measure(by)
     if not isinstance(share, Real) or not 0 < share <= 1:
         raise ValueError(f"share={share!r}: it takes a number in (0, 1]")
     if type(multiple) is not int or multiple < 1:

@@ -22,7 +22,7 @@ def deploy(source, out, by="loss per parameter", **limits):
     """Cut the network of ``source`` to a budget and write it to ``out``.
 
     With the run's data set at hand the ranks come from the greedy search and batch
-    norm's statistics are estimated anew; without, from the columns' importances.
+    norm's statistics are estimated anew; without, from the columns' shares of energy.
 
     Args:
         source: a run's id or a file, as for `stored.read`.
@@ -60,8 +60,8 @@ def deploy(source, out, by="loss per parameter", **limits):
 def _cut(net, example, task, by, limits):
     """Cut ``net`` for good; what was done in words."""
     if task is None:
-        fit = fit_budget(net, example, **limits)
-        how = "no data at hand, so by the columns' importances"
+        fit = fit_budget(net, example, by=by, **limits)
+        how = "no data at hand, so by the columns' shares of energy"
     else:
         data = task.first(BATCH), task.train[1][:BATCH]
         fit = fit_budget(net, example, data=data, by=by, **limits)

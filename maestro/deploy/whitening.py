@@ -24,7 +24,8 @@ def order_by_data(net, inputs, chunk=32):
     """Order every layer's columns by their effect on the layer's output, in place.
 
     The network computes the same function as before, to rounding; only cuts of it
-    differ. Transposed and grouped convolutions and weights that modules read stay.
+    differ. The optimiser's state belongs to the columns before: make a new optimiser.
+    Transposed and grouped convolutions and weights that modules read stay.
 
     Args:
         net: a factorised network; trained, usually.
@@ -35,9 +36,13 @@ def order_by_data(net, inputs, chunk=32):
         ``net``.
 
     Raises:
-        ValueError: the network has no low-rank layers, there are no examples, or the
-            network is cut and the cut is neither committed nor undone.
+        ValueError: the network has no low-rank layers, the examples are no tensor or
+            none, or the network is cut and the cut is neither committed nor undone.
     """
+    if not isinstance(inputs, torch.Tensor):
+        raise ValueError(
+            f"inputs is {type(inputs).__name__}: it takes one tensor of examples"
+        )
     layers = {
         layer: dim
         for layer in low_rank_layers(net).values()

@@ -165,8 +165,9 @@ class LowRank(nn.Module):
     def _new_guard(self):
         """An empty buffer whose shape is different at every rank.
 
-        Averaging the weights of two ranks therefore fails. Without the buffer, PyTorch
-        would broadcast a single column to all columns.
+        An AveragedModel of another rank therefore fails to update. Without the buffer,
+        PyTorch would broadcast a single column to all columns, as an average of one's
+        own, over parameters alone, still does.
         """
         return self.U.new_empty(self.rank + 2, 0)
 

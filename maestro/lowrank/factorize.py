@@ -19,6 +19,7 @@ from .replacing import replace, tagged
 from .slots import put_in, unrolled
 
 
+@torch.inference_mode(False)
 def factorize(model, skip=(), weights=()):
     """Replace the linear maps of ``model`` by their two factors, in place.
 
@@ -55,6 +56,11 @@ def factorize(model, skip=(), weights=()):
         raise ValueError(
             "model is wrapped in DistributedDataParallel, which would go on with the "
             "old parameters: factorize first, then wrap"
+        )
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError(
+            "model was made in torch.inference_mode, where nothing can be trained: "
+            "make it outside"
         )
     chosen = choose(model, skip, weights)
     if not (chosen.layers or chosen.weights or low_rank_layers(model)):

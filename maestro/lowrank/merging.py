@@ -16,6 +16,7 @@ from .slots import slots, take_out
 CHOICES = ("size", "time")
 
 
+@torch.inference_mode(False)
 def merge(net, by="size", aligned=False, example_inputs=None, **keywords):
     """Replace each low-rank layer by plain PyTorch layers, in place; returns ``net``.
 

@@ -1,7 +1,9 @@
 """Replacing layers of a network, with everything that users attached to them."""
 
 from functools import partial
+from types import FunctionType, MethodType, ModuleType
 
+import torch
 from torch import nn
 
 from .watching import note_replaced
@@ -29,8 +31,8 @@ def replace(net, new):
         ``net``, or its replacement if ``net`` itself is in ``new``.
 
     Raises:
-        ValueError: the network also keeps a layer in a plain attribute; nothing is
-            changed.
+        ValueError: the network also keeps a layer, or its weight, in a plain attribute;
+            nothing is changed.
     """
     _refuse_other_holders(net, new)
     for old, layer in new.items():
@@ -69,37 +71,65 @@ def _hand_over(old, new):
     new.train(old.training)
 
 
-def _refuse_other_holders(net, layers):
-    """Raise ValueError if a module also keeps one of ``layers`` in a plain attribute.
+def _refuse_other_holders(net, new):
+    """Raise ValueError if a module keeps a layer of ``new`` in a plain attribute.
 
-    The network would continue to call the old layer there, which nobody trains.
+    The network would continue to call the old layer, or to use its old weight, there,
+    which nobody trains.
     """
     names = {layer: name for name, layer in net.named_modules()}
+    lost = {}  # {id: (what it is, the layer's name)}
+    for layer in new.keys() & names.keys():
+        lost[id(layer)] = f"the layer {names[layer]!r}", names[layer]
+        kept = {id(p) for p in new[layer].parameters()}
+        for key, parameter in layer.named_parameters():
+            if id(parameter) not in kept:
+                lost[id(parameter)] = f"the {key} of {names[layer]!r}", names[layer]
     for holder, name in names.items():
         for attribute, value in of_user(holder).items():
-            for layer in _modules_in(value):
-                if layer in layers:
+            for held in _held(value):
+                if id(held) in lost:
+                    what, layer = lost[id(held)]
                     where = f"{name}.{attribute}".lstrip(".")
                     raise ValueError(
-                        f"{where} ({type(value).__name__}) holds the layer "
-                        f"{names[layer]!r} as well and would keep the old one; keep "
-                        "layers as modules only (nn.ModuleList, nn.ModuleDict), or "
-                        f"factorize with skip={names[layer]!r}"
+                        f"{where} ({type(value).__name__}) holds {what} as well and "
+                        "would keep the old one; keep layers as modules only "
+                        f"(nn.ModuleList, nn.ModuleDict), or factorize with "
+                        f"skip={layer!r}"
                     )
 
 
-def _modules_in(value, depth=4):
-    """The modules that a plain attribute holds in containers, methods or partials."""
-    if isinstance(value, nn.Module):
+def _held(value, depth=4):
+    """The modules and parameters that a plain attribute holds.
+
+    It may hold them in containers, methods, partials, closures or plain objects.
+    """
+    if isinstance(value, nn.Module | nn.Parameter):
         yield value
-    elif depth:
-        if isinstance(value, dict):
-            inner = value.values()
-        elif isinstance(value, list | tuple | set | frozenset):
-            inner = value
-        elif isinstance(value, partial):
-            inner = value.func, *value.args, *value.keywords.values()
-        else:
-            inner = [x for x in [getattr(value, "__self__", None)] if x is not None]
-        for each in inner:
-            yield from _modules_in(each, depth - 1)
+    elif depth and not isinstance(value, type | ModuleType | torch.Tensor):
+        for each in _inside(value):
+            yield from _held(each, depth - 1)
+
+
+def _inside(value):
+    """What ``value`` refers to, one level down."""
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
+    if isinstance(value, MethodType):
+        return value.__self__, value.__func__
+    if isinstance(value, FunctionType):
+        defaults = *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()
+        return *map(_content, value.__closure__ or ()), *defaults
+    return getattr(value, "__dict__", {}).values()
+
+
+def _content(cell):
+    """What a closure's ``cell`` holds; None if its name is not bound yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

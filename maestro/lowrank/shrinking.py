@@ -63,7 +63,8 @@ def truncate(net, ranks, optimizer=None):
     Wrap the network in DistributedDataParallel again after a cut; an older wrapper
     raises an error in its forward pass. An average of the weights must be cut as well,
     by ``maestro.truncate(average.module, maestro.ranks(net))``; until then an
-    AveragedModel cannot be updated (RuntimeError: sizes must match).
+    AveragedModel cannot be updated (RuntimeError: sizes must match). A loop of your own
+    over parameters gets that error too, except at rank 1, where PyTorch broadcasts.
 
     Args:
         net: a factorised network, the one inside DistributedDataParallel.
