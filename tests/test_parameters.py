@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from maestro.paths import ROOT
 from maestro.publish import parameters
 from maestro.publish.parameters import KNOWN, ParameterError
 
@@ -208,7 +209,8 @@ BAD = [
     ("device", "'cpu", 'device="\'cpu"'),
     ("steps", "1_000", "steps='1_000'"),
     ("workers", "65", "workers='65': it takes an integer from 1 to 64"),
-    ("singular_values", "1e-4", "it takes numbers from 0.001 to 1000, separated"),
+    ("singular_values", "1e-4", "it takes at most 6 numbers from 0.001 to"),
+    ("singular_values", "7,6,5,4,3,2,1", "it takes at most 6 numbers"),
 ]
 
 
@@ -216,6 +218,26 @@ BAD = [
 def test_a_bad_value_is_told_what_is_right(name, given, message):
     with pytest.raises(ParameterError, match=message):
         KNOWN[name].read(name, given)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "word", "message"),
+    [
+        ("17_sampling", "epochs=3", "epochs='3': it takes one of 2, 5, 11"),
+        ("00_quickstart", "epochs=0", "it takes an integer from 1 to"),
+        ("20_what_it_costs", "device=auto", "it takes one of cpu, cuda"),
+        ("12_vgg19_cifar10", "scales=compact, 11 epochs", "it takes any of paper, "),
+        ("13_transformer_multi30k", "scales='paper, usual rate'", "any of paper, "),
+    ],
+)
+def test_a_chapter_may_take_fewer_values(notebook, word, message, monkeypatch):
+    monkeypatch.setattr(parameters, "NOTEBOOKS", ROOT / "notebooks")
+    with pytest.raises(ParameterError, match=message):
+        parameters.parse(notebook, [word])
+    assert parameters.parse("17_sampling", ["epochs=11"]) == {"epochs": 11}
+    words = ["scales=compact, 11 epochs,compact, 5 epochs"]
+    found = parameters.parse("21_compact_cifar10", words)
+    assert found == {"scales": ["compact, 11 epochs", "compact, 5 epochs"]}
 
 
 # ---------------------------------------------------------------- the command line

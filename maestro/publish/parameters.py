@@ -11,10 +11,10 @@ import difflib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-from ..campaign.scales import COMPACT
+from ..campaign.scales import COMPACT, RESNET18, RESNET50, TRANSFORMER
 from ..paths import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -34,6 +34,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple = ()
+    most: int | None = None  # items of a list
 
     def describe(self):
         """The values that are right, in words: 'integers >= 0, separated by commas'."""
@@ -42,11 +43,14 @@ class Parameter:
         words = several[self.kind] if self.many else one[self.kind]
         if self.choices:
             words = "any of " if self.many else "one of "
-            words += ", ".join(repr(c) if "," in c else c for c in self.choices)
+            named = (repr(c) if "," in str(c) else str(c) for c in self.choices)
+            words += ", ".join(named)
         if self.high is not None:
             words += f" from {_plain(self.low)} to {_plain(self.high)}"
         elif self.low is not None:
             words += f" >= {_plain(self.low)}"
+        if self.most is not None:
+            words = f"at most {self.most} {words}"
         return words + (", separated by commas" if self.many else "")
 
     def read(self, name, value):
@@ -62,6 +66,8 @@ class Parameter:
             value = [value]
         if not value:
             raise ParameterError(f"{name} is empty: it takes {self.describe()}")
+        if self.most is not None and len(value) > self.most:
+            raise self._wrong(name, value)
         return [self._one(name, v) for v in value]
 
     def _items(self, name, text):
@@ -145,10 +151,7 @@ KNOWN = {
         float, "values of eps_ps, the importance to cut at", many=True, low=0
     ),
     "scales": Parameter(
-        str,
-        "sizes of the experiment",
-        many=True,
-        choices=("paper", "paper, code", "short", "laptop", *COMPACT),
+        str, "sizes of the experiment", many=True, choices=tuple(RESNET18)
     ),
     "networks": Parameter(
         str,
@@ -165,7 +168,12 @@ KNOWN = {
     "steps": Parameter(int, "steps of SGD", low=1, high=10_000_000),
     "lr": Parameter(float, "learning rate", low=0),
     "singular_values": Parameter(
-        float, "non-zero singular values of the target", many=True, low=1e-3, high=1e3
+        float,
+        "non-zero singular values of the target",
+        many=True,
+        low=1e-3,
+        high=1e3,
+        most=6,
     ),
     "lambda_gl": Parameter(float, "weight of the group lasso, Eq. (5)", low=0),
     "eps_ps": Parameter(float, "threshold of progressive shrinking", low=0),
@@ -182,6 +190,28 @@ KNOWN = {
     ),
     "problems": Parameter(int, "random problems to try", low=1, high=10_000),
 }
+# {(notebook, name): what is different there}
+SPECIAL = {
+    ("00_quickstart", "epochs"): {"help": "epochs of training", "low": 1},
+    ("13_transformer_multi30k", "scales"): {"choices": tuple(TRANSFORMER)},
+    ("14_resnet50_imagenet", "scales"): {"choices": tuple(RESNET50)},
+    ("17_sampling", "epochs"): {
+        "help": "epochs of the trainings to show",
+        "low": None,
+        "high": None,
+        "choices": (2, 5, 11),
+    },
+    ("20_what_it_costs", "device"): {
+        "help": "whose measurement to show",
+        "choices": ("cpu", "cuda"),
+    },
+    ("21_compact_cifar10", "scales"): {"choices": tuple(COMPACT)},
+}
+
+
+def parameter(notebook, name):
+    """The `Parameter` ``name`` as ``notebook`` takes it."""
+    return replace(KNOWN[name], **SPECIAL.get((notebook, name), {}))
 
 
 def notebooks():
@@ -232,7 +262,7 @@ def check(notebook, namespace):
         if cell.startswith("# Parameters"):  # the cell that papermill injects
             _refuse_unknown(notebook, _assigned(cell), known)
     values = {name: namespace.get(name, default) for name, default in known.items()}
-    values = _read_all(values)
+    values = _read_all(notebook, values)
     _refuse_late_change(values)
     return SimpleNamespace(**values)
 
@@ -252,7 +282,7 @@ def parse(notebook, words):
             raise ParameterError(f"{name} is given twice")
         values[name] = text
     _refuse_unknown(notebook, values, known)
-    values = _read_all(values)
+    values = _read_all(notebook, values)
     _refuse_late_change(known | values)
     return values
 
@@ -267,16 +297,17 @@ def table():
             "notebook": notebook,
             "name": name,
             "default": default,
-            "values": KNOWN[name].describe(),
-            "help": KNOWN[name].help,
+            "values": parameter(notebook, name).describe(),
+            "help": parameter(notebook, name).help,
         }
         for notebook in notebooks()
         for name, default in defaults(notebook).items()
     ]
 
 
-def _read_all(values):
-    return {name: KNOWN[name].read(name, value) for name, value in values.items()}
+def _read_all(notebook, values):
+    stem = find(notebook).stem
+    return {n: parameter(stem, n).read(n, value) for n, value in values.items()}
 
 
 def _refuse_unknown(notebook, given, known):
