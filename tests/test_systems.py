@@ -5,6 +5,7 @@ import pytest
 from maestro.campaign import baselines
 from maestro.config import Recipe, RunConfig, variant
 from maestro.methods import METHODS, resolve
+from maestro.results import records
 from maestro.results.systems import (
     NAMES,
     accounting_table,
@@ -14,15 +15,14 @@ from maestro.results.systems import (
     label,
     missing_systems,
     printed_frontier,
+    rates_table,
 )
 
 
 def record(method, accuracy, params, seed=0, macs=500, binary=0, bits=None, **options):
     """A record of two epochs' recipe, with what the accounts read."""
-    size = options.pop("size", {})
-    config = resolve(
-        RunConfig("t", "m", method, Recipe(2, 1, 0.1), options, seed, "s", size)
-    )
+    size, recipe = options.pop("size", {}), Recipe(2, 1, options.pop("lr", 0.1))
+    config = resolve(RunConfig("t", "m", method, recipe, options, seed, "s", size))
     train = options.get("epochs_macs", [1000, 1000])
     return config.id, {
         "config": config.to_dict(),
@@ -79,6 +79,30 @@ def test_labels_name_the_system_and_what_sets_its_size():
         "without shrinking, λ = 32e-5",
         "with a full pass, distilled, λ = 32e-5",
     } <= rows
+
+
+def test_rates_stand_side_by_side():
+    rows = [record("xnor", 50.0, 10, lr=0.5), record("xnor", 60.0, 10, lr=0.1)]
+    rows += [record("svd", 70.0, 10, lr=0.5, rank_ratio=0.5)]
+    table = rates_table(dict(rows))
+    assert list(table.columns) == [0.5, 0.1]
+    assert table.loc["XNOR-Net"].tolist() == ["50.00", "60.00"]
+    assert table.loc["SVD, ρ = 0.5"].tolist() == ["70.00", "not run yet"]
+    assert rates_table({}).empty
+
+
+def test_the_rate_of_all_seeds_is_the_best_of_the_tries():
+    """At the larger size; a try of Cuttlefish that stayed dense does not count."""
+    tries = {}
+    for found in records.find(baselines.rate_tries()).values():
+        config, final = records.config_of(found), found["final"]
+        size = config.options.get("rank_ratio", config.options.get("params_share", 1))
+        stayed = config.method == "cuttlefish" and final["params"] >= 146_744
+        if size in (0.45, 0.5, 1) and not stayed:
+            rate = final["test_accuracy"], 1.5 / config.recipe.lr
+            tries.setdefault(config.method, []).append(rate)
+    best = {method: round(max(some)[1]) for method, some in tries.items()}
+    assert best == baselines.SLOWER
 
 
 def test_every_method_has_a_name():

@@ -3,7 +3,7 @@
 Every system has the network, the data, the recipe and the seeds of Maestro's runs at
 the same scale. A system whose size is a number has two, about a half and a quarter of
 the dense network's parameters. A system whose size follows from a weight or a tolerance
-(spectral decay, DLRT, and Maestro itself) has three values of it: as many tries each.
+(spectral decay, DLRT) has three values of it; Maestro has the paper's on LeNet.
 What a system's authors count in epochs of their recipe is the same share of ours.
 """
 
@@ -73,11 +73,12 @@ SETTLED = {
     20: {"window": 3, "patience": 4, "smoothing": 3},
     30: {"window": 3, "patience": 4, "smoothing": 3},
 }
-# The learning rate of the compact recipe is a dense network's. The systems that train
-# factors or signs have it divided by these on the first seed: as many tries as others
+# The learning rate of the compact recipe is a dense network's. Systems that train
+# factors or signs have it divided by these on the first seed, as many tries as others
 # have of a weight or a tolerance
 DIVISORS = (1, 3, 10)
-DIVIDED = ("pufferfish", "cuttlefish", "spectral", "xnor")
+# {method: the divisor with the highest accuracy at the larger size}, for all seeds
+SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1}
 # (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not stated)
 ABLATED = {
     ("lenet", "paper"): (32e-5, 1e-5),
@@ -169,20 +170,13 @@ def systems(model, scale, seeds=(0, 1, 2)):
 
 
 def rate_tries(scale="compact, half as wide, 5 epochs", seeds=(0,)):
-    """The systems of DIVIDED on the compact network, at every rate of DIVISORS.
-
-    A system of two sizes has its rates tried at the larger one.
-    """
-    larger = {}  # {(method, weight of Frobenius decay, seed): run}
-    for config in systems("compact", scale, seeds):
-        if config.method in DIVIDED:
-            decay = config.options.get("frobenius_decay")
-            larger.setdefault((config.method, decay, config.seed), config)
+    """The systems of SLOWER on the compact network, at every rate of DIVISORS."""
     rate = COMPACT[scale].recipe.lr
     return [
         replace(config, recipe=replace(config.recipe, lr=rate / divisor))
         for divisor in DIVISORS
-        for config in larger.values()
+        for config in systems("compact", scale, seeds)
+        if config.method in SLOWER
     ]
 
 
@@ -275,17 +269,20 @@ def _others(model, recipe):
 def _runs(model, scale, seeds, rows):
     """The RunConfigs of ``rows``, [(method, options)], for each seed."""
     task, recipe, _, _, size, _ = SCALES[model][scale]
+    recipes = {method: _recipe(model, method, recipe) for method, _ in rows}
     return [
         resolve(
-            RunConfig(
-                task, model, method, _recipe(method, recipe), options, seed, scale, size
-            )
+            RunConfig(task, model, method, recipes[method], options, seed, scale, size)
         )
         for seed in seeds
         for method, options in rows
     ]
 
 
-def _recipe(method, recipe):
-    """``recipe``; without the average of weights where a method's have none."""
-    return replace(recipe, lookahead=0) if method == "dlrt" else recipe
+def _recipe(model, method, recipe):
+    """``recipe`` as ``method`` takes it on ``model``."""
+    if method == "dlrt":  # whose weights have no average
+        return replace(recipe, lookahead=0)
+    if model == "compact" and method in SLOWER:
+        return replace(recipe, lr=recipe.lr / SLOWER[method])
+    return recipe

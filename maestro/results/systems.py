@@ -153,6 +153,20 @@ def accounting_tables(records):
     ]
 
 
+def rates_table(records):
+    """Accuracy (%) of every system at every learning rate, as text.
+
+    records: {id: record} of one task, model and scale, one seed.
+    """
+    rows = {}
+    for record in records.values():
+        config, accuracy = config_of(record), record["final"]["test_accuracy"]
+        rows.setdefault(label(config), {})[config.recipe.lr] = f"{accuracy:.2f}"
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna(NOT_RUN)
+    table.columns.name = "learning rate"
+    return table[sorted(table.columns, reverse=True)]
+
+
 def missing_systems(configs, records):
     """The systems of ``configs`` without a record, in words; empty if none."""
     done = {system(c) for c in configs if c.id in records}
