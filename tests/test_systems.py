@@ -85,7 +85,7 @@ def test_rates_stand_side_by_side():
     rows = [record("xnor", 50.0, 10, lr=0.5), record("xnor", 60.0, 10, lr=0.1)]
     rows += [record("svd", 70.0, 10, lr=0.5, rank_ratio=0.5)]
     table = rates_table(dict(rows))
-    assert list(table.columns) == [0.5, 0.1]
+    assert list(table.columns) == ["learning rate 0.5", "learning rate 0.1"]
     assert table.loc["XNOR-Net"].tolist() == ["50.00", "60.00"]
     assert table.loc["SVD, ρ = 0.5"].tolist() == ["70.00", "not run yet"]
     assert rates_table({}).empty

@@ -163,8 +163,8 @@ def rates_table(records):
         config, accuracy = config_of(record), record["final"]["test_accuracy"]
         rows.setdefault(label(config), {})[config.recipe.lr] = f"{accuracy:.2f}"
     table = pd.DataFrame.from_dict(rows, orient="index").fillna(NOT_RUN)
-    table.columns.name = "learning rate"
-    return table[sorted(table.columns, reverse=True)]
+    table = table[sorted(table.columns, reverse=True)]
+    return table.rename(columns="learning rate {:g}".format)
 
 
 def missing_systems(configs, records):
