@@ -62,6 +62,13 @@ def test_a_weight_that_is_kept_elsewhere_is_refused_too():
     assert set(maestro.ranks(maestro.factorize(net, skip="body.1"))) == {"body.0"}
 
 
+def test_an_optimiser_may_be_kept_and_is_stopped_if_it_goes_on():
+    net = Net(lambda layer: torch.optim.SGD([layer.weight], 0.1))
+    maestro.factorize(net)
+    with pytest.raises(RuntimeError, match="factorize"):
+        net.kept.step()
+
+
 def test_containers_and_parents_may_be_kept():
     net = Net(lambda layer: [])
     object.__setattr__(net, "kept", [net.body, 3, "text", torch.ones(2), {"a": None}])

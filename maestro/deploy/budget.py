@@ -11,6 +11,8 @@ import re
 from dataclasses import replace
 from numbers import Real
 
+import torch
+
 from ..lowrank import low_rank_layers, merge, truncate
 from ..lowrank.counting import Footprint, costs
 from ..lowrank.ladders import ONE, Prices, harm_each, shares_of_energy
@@ -181,10 +183,11 @@ def megabytes(net, without=()):
 
     without: tensors that do not count.
     """
-    stored = {id(t): t for t in net.state_dict(keep_vars=True).values()}
-    left_out = {id(t) for t in without}
-    tensors = (t for key, t in stored.items() if key not in left_out)
-    return sum(t.numel() * t.element_size() for t in tensors) / MEGA
+    state = net.state_dict(keep_vars=True).values()
+    stored = {id(t): t for t in state if isinstance(t, torch.Tensor)}
+    for each in without:
+        stored.pop(id(each), None)
+    return sum(t.numel() * t.element_size() for t in stored.values()) / MEGA
 
 
 def dense_footprint(counted):

@@ -178,8 +178,8 @@ def _onnx_runner(data):
     except Exception as error:  # onnxruntime has a class of its own for each kind
         why = str(error).strip().splitlines()[0]
         raise ValueError(
-            "onnxruntime cannot run the network in this precision: export "
-            f"net.float(), or to .pt2 ({why})"
+            f"onnxruntime cannot run the network ({why}); it may run net.float(), and "
+            ".pt2 takes any precision"
         ) from error
     names = [each.name for each in session.get_inputs()]
 

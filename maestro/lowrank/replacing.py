@@ -17,6 +17,8 @@ DENSE = {
     "transposed",
     "_reversed_padding_repeated_twice",
 }
+# not looked into; an optimiser made too early is stopped at its next step (watching.py)
+_OPAQUE = (type, ModuleType, torch.Tensor, torch.optim.Optimizer)
 LOW_RANK = {"U", "V", "columns", "blocks", "weight_was_read", "rank_guard", "_pad"}
 
 
@@ -106,7 +108,7 @@ def _held(value, depth=4):
     """
     if isinstance(value, nn.Module | nn.Parameter):
         yield value
-    elif depth and not isinstance(value, type | ModuleType | torch.Tensor):
+    elif depth and not isinstance(value, _OPAQUE):
         for each in _inside(value):
             yield from _held(each, depth - 1)
 
