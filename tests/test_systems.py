@@ -169,7 +169,11 @@ def test_the_frontier_is_relative_to_the_dense_network():
     table = frontier(some_records())
     imp = table[table.system == "IMP"].iloc[0]
     assert imp.numbers == pytest.approx(0.48125) and imp.macs == 0.5
-    assert imp.error == pytest.approx(9.5 / 9.5)
+    assert imp.error == pytest.approx(9.5 / 10)  # of the dense network's seed
+    whole = table[table.system == "dense"].iloc[0]
+    assert (whole.error, whole.error_std) == (1, 0)
+    maestro = table[(table.system == "Maestro") & (table.n == 2)].iloc[0]
+    assert maestro.error == pytest.approx((11 / 10 + 9 / 9) / 2)
     assert frontier({}).empty
     dense = printed_frontier("resnet18").set_index("system").loc["dense"]
     assert (dense.numbers, dense.macs, dense.error) == (1, 1, 1)
