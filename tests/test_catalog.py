@@ -57,7 +57,7 @@ def test_rates_are_tried_for_the_systems_that_train_factors_or_signs():
 
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():
     named = catalog.chosen("systems, compact")
-    assert {c.model for c in named} == {"compact"} and len(named) == 72
+    assert {c.model for c in named} == {"compact"} and len(named) == 84
     assert [c.seed for c in named] == sorted(c.seed for c in named)
     part = catalog.chosen("compact, half as wide, 5 epochs width=32 depgraph")
     assert [c.method for c in part] == 6 * ["depgraph"]

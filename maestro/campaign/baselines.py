@@ -3,7 +3,8 @@
 Every system has the network, the data, the recipe and the seeds of Maestro's runs at
 the same scale. A system whose size is a number has two, about a half and a quarter of
 the dense network's parameters. A system whose size follows from a weight or a tolerance
-(spectral decay, DLRT) has three values of it; Maestro has the paper's on LeNet.
+(spectral decay, DLRT) has three values of it, and two more on the compact network;
+Maestro has the paper's on LeNet.
 What a system's authors count in epochs of their recipe is the same share of ours.
 """
 
@@ -252,11 +253,14 @@ def _others(model, recipe):
         skip = {"skip": [*skip["skip"], "classifier"]}
     epochs = recipe.epochs
     search = {"search": epochs, "every": max(1, epochs // 10)}
-    frozen = {"skip": ["whiten"]} if model == "compact" else {}
+    coefficients, thetas, frozen = (0.03, 0.1, 0.3), (0.1, 0.2, 0.15), {}
+    if model == "compact":  # where the smallest of these values is the best
+        coefficients, thetas = (*coefficients, 0.01, 0.003), (*thetas, 0.05, 0.02)
+        frozen = {"skip": ["whiten"]}
     rows = [
         *(("imp", frozen | {"rounds": k}) for k in (3, 6)),
-        *(("spectral_decay", skip | {"coefficient": c}) for c in (0.03, 0.1, 0.3)),
-        *(("dlrt", skip | {"theta": theta}) for theta in (0.1, 0.2, 0.15)),
+        *(("spectral_decay", skip | {"coefficient": c}) for c in coefficients),
+        *(("dlrt", skip | {"theta": theta}) for theta in thetas),
         *(("raregems", frozen | search | {"density": d}) for d in (0.5, 0.25)),
         *(
             ("depgraph", ends | {"params_share": share, "tune": max(1, epochs // 2)})
