@@ -407,6 +407,8 @@ def test_what_the_first_seed_of_the_compact_systems_says():
     level += ["spectral decay, c = 0.01", "DepGraph, 50% wanted"]
     assert accuracy[[*level, narrow]].max() - accuracy[[*level, narrow]].min() < 1
     assert params[narrow] > params[level].max()
+    gems = table.loc["RareGems, density 0.5"]
+    assert gems.accuracy > accuracy["dense"] and gems.epochs == 10
     small = table[table.params < params[narrow] / 2].accuracy
     ranked = list(small.sort_values(ascending=False).index[:3])
     names = ["DepGraph, 25% wanted", "cut once, upper, 25% wanted"]
