@@ -65,7 +65,7 @@ PARAMETERS = {
     "00_quickstart seed=None": "seed='None': it takes an integer from 0 to",
     "00_quickstart seed=true": "seed='true': it takes an integer from 0 to",
     "00_quickstart seed=4294967296": "seed='4294967296': it takes an integer from 0 to",
-    "00_quickstart epochs=1e3": "epochs='1e3': it takes an integer from 0 to 100,000",
+    "00_quickstart epochs=1e3": "epochs='1e3': it takes an integer from 1 to 100,000",
     "00_quickstart lambdas=1,,2": "lambdas='1,,2': it takes numbers >= 0, separated by",
     "00_quickstart lambdas=": "lambdas is empty: it takes numbers >= 0, separated by",
     "00_quickstart lambdas=[1,2": "lambdas='[1': it takes numbers >= 0, separated by",
@@ -76,7 +76,7 @@ PARAMETERS = {
     "01_svd_recovery lr='1'": "lr=\"'1'\": it takes a number >= 0",
     "01_svd_recovery steps=0": "steps='0': it takes an integer from 1 to 10,000,000",
     "01_svd_recovery singular_values=0": (
-        "singular_values='0': it takes numbers from 0.001 to 1000, separated by commas"
+        "singular_values='0': it takes at most 6 numbers from 0.001 to 1000"
     ),
     "02_pca_recovery points=10": "points='10': it takes an integer from 2 to 9",
     "05_theorem problems=0.5": "problems='0.5': it takes an integer from 1 to 10,000",

@@ -430,3 +430,14 @@ def test_torchvision_vit_b_16():
     x = torch.randn(1, 3, 224, 224)
     assert same_to_rounding(dense, net, x)
     assert trains(net, x)
+
+
+def test_inference_mode_is_no_trap():
+    """A network made outside is factorised and trained on; one made inside is not."""
+    net = nn.Sequential(nn.Linear(4, 3))
+    with torch.inference_mode():
+        maestro.factorize(net)
+        with pytest.raises(ValueError, match="was made in torch.inference_mode"):
+            maestro.factorize(nn.Sequential(nn.Linear(4, 3)))
+    net(torch.ones(1, 4)).sum().backward()
+    assert net[0].U.grad is not None

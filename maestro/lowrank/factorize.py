@@ -57,7 +57,8 @@ def factorize(model, skip=(), weights=()):
             "model is wrapped in DistributedDataParallel, which would go on with the "
             "old parameters: factorize first, then wrap"
         )
-    if any(p.is_inference() for p in model.parameters()):
+    made = (p for p in model.parameters() if not nn.parameter.is_lazy(p))
+    if any(p.is_inference() for p in made):
         raise ValueError(
             "model was made in torch.inference_mode, where nothing can be trained: "
             "make it outside"
