@@ -113,3 +113,4 @@ def test_masks_follow_the_network_to_its_device():
     net = method.prepare(nn.Sequential(nn.Linear(4, 3)), torch.zeros(1, 4), None)
     method._apply(net.to("meta"))
     assert {mask.device.type for mask in method.masks.values()} == {"meta"}
+    assert [weight for weight, _ in method.pairs] == [net[0].weight]

@@ -8,7 +8,6 @@ import copy
 import heapq
 import math
 import re
-from dataclasses import replace
 from numbers import Real
 
 import torch
@@ -89,12 +88,10 @@ class Budget:
 
     def _numbers(self, name, rank):
         """How many the merged map of layer ``name`` has; dense if ``rank`` is None."""
-        m, n, _ = self.costs.maps[name]
         if rank is None:
+            m, n, _ = self.costs.maps[name]
             return m * n * self.costs.blocks.get(name, 1)
-        alone = replace(self.costs, maps={name: self.costs.maps[name]})
-        whole = alone.footprint({name: rank}, merged=True)
-        return whole.params - self.costs.fixed.params
+        return self.costs.layer(name, rank, merged=True).params
 
     def _milliseconds_dense(self):
         return milliseconds(merge(dense_twin(self.net)), self.example_inputs).median

@@ -79,16 +79,18 @@ class Costs:
         """
         if merged not in (False, True, "aligned"):
             raise ValueError(f'merged={merged!r}: it takes False, True or "aligned"')
-        params, macs = self.fixed
-        for name, (m, n, positions) in self.maps.items():
-            weights = ranks[name] * (m + n)
-            if merged and name in self.read:
-                weights = m * n
-            elif merged:
-                weights = smallest(m, n, ranks[name], merged == "aligned").params
-            params += weights * self.blocks.get(name, 1)
-            macs += weights * positions
-        return Footprint(params, macs)
+        layers = [self.layer(name, ranks[name], merged) for name in self.maps]
+        return Footprint(*map(sum, zip(self.fixed, *layers, strict=True)))
+
+    def layer(self, name, rank, merged=False):
+        """The Footprint of one low-rank layer, without its bias."""
+        m, n, positions = self.maps[name]
+        weights = rank * (m + n)
+        if merged and name in self.read:
+            weights = m * n
+        elif merged:
+            weights = smallest(m, n, rank, merged == "aligned").params
+        return Footprint(weights * self.blocks.get(name, 1), weights * positions)
 
 
 def footprint(net, example_inputs=(), merged=False, **keywords):

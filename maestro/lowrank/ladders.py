@@ -6,7 +6,6 @@ is stored as one dense matrix (App. D.4): columns would be lost and nothing be g
 """
 
 import heapq
-from dataclasses import replace
 from math import inf, isnan
 
 import numpy as np
@@ -21,8 +20,7 @@ ONE = 1e-9  # the ``share`` of a ladder of single columns
 
 def _beyond(costs, name, rank):
     """[what rank 0, 1, ..., ``rank`` of layer ``name`` costs more than ``rank``]."""
-    alone = replace(costs, maps={name: costs.maps[name]})
-    sizes = [alone.footprint({name: k}, merged=True) for k in range(rank + 1)]
+    sizes = [costs.layer(name, k, merged=True) for k in range(rank + 1)]
     params, macs = sizes[rank]
     return [Footprint(size.params - params, size.macs - macs) for size in sizes]
 

@@ -17,9 +17,9 @@ DENSE = {
     "transposed",
     "_reversed_padding_repeated_twice",
 }
+LOW_RANK = {"U", "V", "columns", "blocks", "weight_was_read", "rank_guard", "_pad"}
 # not looked into; an optimiser made too early is stopped at its next step (watching.py)
 _OPAQUE = (type, ModuleType, torch.Tensor, torch.optim.Optimizer)
-LOW_RANK = {"U", "V", "columns", "blocks", "weight_was_read", "rank_guard", "_pad"}
 
 
 def replace(net, new):
@@ -96,7 +96,7 @@ def _refuse_other_holders(net, new):
                     raise ValueError(
                         f"{where} ({type(value).__name__}) holds {what} as well and "
                         "would keep the old one; keep layers as modules only "
-                        f"(nn.ModuleList, nn.ModuleDict), or factorize with "
+                        "(nn.ModuleList, nn.ModuleDict), or factorize with "
                         f"skip={layer!r}"
                     )
 

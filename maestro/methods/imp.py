@@ -35,6 +35,7 @@ class IMP(Method):
         self.skip = skip
         self.done = 0  # epochs of the first round
         self.masks, self.rewound = {}, {}  # {parameter: tensor}
+        self.pairs = None  # [(parameter, its mask)], once the network is placed
         self.due = self.pruned = False  # is a round's pruning due; was there one
 
     def phases(self, recipe):
@@ -100,28 +101,27 @@ class IMP(Method):
     def _prune(self, model):
         """Remove the part ``fraction`` of the weights left, the smallest of all."""
         self.pruned = True
-        parameters = dict(model.named_parameters())
-        self._follow(parameters)
-        left = [parameters[n].abs()[mask] for n, mask in self.masks.items()]
-        sizes = torch.cat(left)
+        pairs = self._paired(model)
+        sizes = torch.cat([weight.abs()[mask] for weight, mask in pairs])
         remove = round(self.fraction * len(sizes))
         if not remove:
             return
         bound = sizes.kthvalue(remove).values
-        for name, mask in self.masks.items():
-            mask &= parameters[name].abs() > bound
+        for weight, mask in pairs:
+            mask &= weight.abs() > bound
 
     @torch.no_grad()
     def _apply(self, model):
-        parameters = dict(model.named_parameters())
-        self._follow(parameters)
-        for name, mask in self.masks.items():
-            parameters[name].mul_(mask)
+        for weight, mask in self._paired(model):
+            weight.mul_(mask)
 
-    def _follow(self, parameters):
-        """Bring the masks, made before the network was placed, to its device."""
-        for name, mask in self.masks.items():
-            self.masks[name] = mask.to(parameters[name].device)
+    def _paired(self, model):
+        """``pairs``, with the masks on the device where the network was placed."""
+        if self.pairs is None:
+            weights = {name: model.get_parameter(name) for name in self.masks}
+            self.masks = {n: m.to(weights[n].device) for n, m in self.masks.items()}
+            self.pairs = [(weights[n], mask) for n, mask in self.masks.items()]
+        return self.pairs
 
     @property
     def density(self):
@@ -144,7 +144,6 @@ class IMP(Method):
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state):
-        device = next(iter(self.masks.values())).device
-        self.masks = {n: mask.to(device) for n, mask in state["masks"].items()}
+        self.masks, self.pairs = dict(state["masks"]), None
         self.rewound, self.done = dict(state["rewound"]), state["done"]
         self.due, self.pruned = state["due"], state["pruned"]

@@ -178,8 +178,8 @@ class Training:
     def evaluate(self, seen_as=lambda net: net, brief=False):
         """The task's figures of the current network, with batch norm recalibrated.
 
-        Networks that were cut need that, and it is worth some tenths of a point to
-        others, so every method's network is recalibrated.
+        Networks that were cut need that, and others gain by it, narrow ones
+        most, so every method's network is recalibrated.
 
         Args:
             seen_as: a function of the network that returns the model to evaluate.
