@@ -14,11 +14,11 @@ def test_the_first_rows_of_every_table_come_before_the_rest():
     first_seed = [config.seed == 0 for config in short]
     assert first_seed == sorted(first_seed, reverse=True)
     headline = words.index(
-        "resnet50/imagenette64 short dense seed 0, batch 128, lr 0.1"
+        "resnet50/imagenette64 short dense seed 0, 30 epochs, batch 128, lr 0.1"
     )
     grid = words.index(
         "resnet18/cifar10 short maestro lambda_gl=4e-06 eps_ps=1e-05 sampler=pair "
-        "seed 0, batch 128, lr 0.1"
+        "seed 0, 30 epochs, batch 128, lr 0.1"
     )
     assert headline < grid
     paper = [c.scale.startswith("paper") and c.model != "lenet" for c in runs]
@@ -57,7 +57,7 @@ def test_rates_are_tried_for_the_systems_that_train_factors_or_signs():
 
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():
     named = catalog.chosen("systems, compact")
-    assert {c.model for c in named} == {"compact"} and len(named) == 84
+    assert {c.model for c in named} == {"compact"} and len(named) == 93
     assert [c.seed for c in named] == sorted(c.seed for c in named)
     part = catalog.chosen("compact, half as wide, 5 epochs width=32 depgraph")
     assert [c.method for c in part] == 6 * ["depgraph"]

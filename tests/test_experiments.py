@@ -33,7 +33,7 @@ def test_the_compact_scale_keeps_the_whitening_dense():
     configs = experiments.compact_cifar10("compact, 5 epochs", seeds=(0,))
     dense = configs[0]
     words = "compact/cifar10_alternating compact, 5 epochs dense seed 0"
-    assert describe(dense) == f"{words}, batch 1024, lr 1.5, precision auto"
+    assert describe(dense) == f"{words}, 5 epochs, batch 1024, lr 1.5, precision auto"
     assert dense.recipe.precision == "auto" and not dense.options
     low_rank = [c for c in configs if c.method != "dense"]
     assert all(c.options["skip"] == ["whiten"] for c in low_rank)

@@ -63,7 +63,7 @@ def test_records_lists_the_good(recorded, capsys):
     line, count = out.splitlines()
     final = recorded["final"]
     words = describe(records.config_of(recorded))
-    assert words.endswith("seed 0, batch 150, lr 0.05")
+    assert words.endswith("seed 0, 1 epochs, batch 150, lr 0.05")
     assert line == (
         f"{recorded['id']}  {words}: {final['test_accuracy']:.2f} %, "
         f"{final['params']:,} parameters, trained in float32"
@@ -83,7 +83,9 @@ def test_records_names_the_damaged_and_fails(recorded, folders, capsys):
 def test_campaign_lists_what_is_missing(capsys):
     assert main(["campaign", "--list", "--only", "dense"]) == 0
     *runs, count = capsys.readouterr().out.splitlines()
-    assert runs[0] == "ed9aaa228994 lenet/mnist dense seed 0, batch 64, lr 0.01"
+    assert (
+        runs[0] == "ed9aaa228994 lenet/mnist dense seed 0, 20 epochs, batch 64, lr 0.01"
+    )
     assert all(" dense seed " in run for run in runs)
     assert count == f"{len(runs)} of {len(runs)} runs have no record yet"
 

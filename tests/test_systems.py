@@ -21,9 +21,10 @@ from maestro.results.systems import (
 
 def record(method, accuracy, params, seed=0, macs=500, binary=0, bits=None, **options):
     """A record of two epochs' recipe, with what the accounts read."""
-    size, recipe = options.pop("size", {}), Recipe(2, 1, options.pop("lr", 0.1))
+    epochs, rate = options.pop("epochs", 2), options.pop("lr", 0.1)
+    train = epochs * [1000]
+    size, recipe = options.pop("size", {}), Recipe(epochs, 1, rate)
     config = resolve(RunConfig("t", "m", method, recipe, options, seed, "s", size))
-    train = options.get("epochs_macs", [1000, 1000])
     return config.id, {
         "config": config.to_dict(),
         "dense": {"params": 1000 if not size else 100, "macs": 1000},
@@ -130,6 +131,32 @@ def test_all_phases_and_rounds_count():
     long["history"] = {"train_macs": [1000] * 6, "train_params": [1000] * 6}
     [row] = accounts({key: long}).itertuples()
     assert (row.epochs, row.training) == (6, 3.0)
+
+
+def test_dense_networks_that_train_longer_are_a_system_of_their_own():
+    twice = {"epochs": 4}
+    longer = [
+        record("dense", 95.0, 1000, macs=1000, **twice),
+        record("dense", 85.0, 100, size={"width": 8}, **twice),
+    ]
+    plain, every = accounts(some_records()), accounts(some_records() | dict(longer))
+    rows = every[every.system == "dense, trained longer"]
+    assert list(rows.label) == ["dense, 4 epochs", "dense, 4 epochs, width 8"]
+    assert list(rows.epochs) == [4, 4] and list(rows.training) == [2, 2]
+    rest = every[every.system != "dense, trained longer"]
+    assert rest.reset_index(drop=True).equals(plain)
+    points = frontier(some_records() | dict(longer)).set_index("system")
+    assert points.error.dense.max() == 1  # still the network that errors are divided by
+    assert points.error["dense, trained longer"].min() == pytest.approx(5 / 10)
+
+
+def test_the_compact_network_is_trained_longer_at_three_widths():
+    configs = baselines.systems("compact", "compact, half as wide, 5 epochs", (0, 1))
+    longer = [config for config in configs if config.method == "dense"]
+    widths = [(config.seed, config.size["width"]) for config in longer]
+    assert widths == [(seed, width) for seed in (0, 1) for width in (32, 24, 16)]
+    assert {config.recipe.epochs for config in longer} == {10}
+    assert not [c for c in baselines.lenet_baselines() if c.method == "dense"]
 
 
 def test_a_diverged_run_has_no_part_in_the_means():

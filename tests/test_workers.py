@@ -123,12 +123,12 @@ def test_missing_keeps_the_order_and_names_each_run_once(folders, digits_config)
 
 def test_a_run_in_a_few_words(digits_config):
     dense = digits_config("dense", 3)
-    assert describe(dense) == "lenet/digits dense seed 3, batch 128, lr 0.05"
+    assert describe(dense) == "lenet/digits dense seed 3, 3 epochs, batch 128, lr 0.05"
     words = describe(digits_config(lambda_gl=8e-5, sampler="pair"))
     assert words.startswith("lenet/digits maestro lambda_gl=8e-05 ")
-    assert words.endswith(" sampler=pair seed 0, batch 128, lr 0.05")
+    assert words.endswith(" sampler=pair seed 0, 3 epochs, batch 128, lr 0.05")
     narrow = replace(dense, size={"width": 8}, scale="laptop")
-    words = "lenet/digits laptop width=8 dense seed 3, batch 128, lr 0.05"
+    words = "lenet/digits laptop width=8 dense seed 3, 3 epochs, batch 128, lr 0.05"
     assert describe(narrow) == words
     quick = replace(narrow, recipe=replace(narrow.recipe, precision="auto"))
     assert describe(quick) == f"{words}, precision auto"

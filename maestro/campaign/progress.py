@@ -9,7 +9,7 @@ from ..training.machine import device_name, pick_device
 
 
 def describe(config):
-    """A run in a few words: 'lenet/mnist dense seed 0, batch 64, lr 0.01'.
+    """A run in a few words: 'lenet/mnist dense seed 0, 20 epochs, batch 64, lr 0.01'.
 
     The paper's scale, the model's default size, empty options and float32 are left out.
     """
@@ -19,10 +19,11 @@ def describe(config):
     )
     scale = "" if config.scale == "paper" else config.scale
     words = (f"{config.model}/{config.task}", scale, size, config.method, options)
+    recipe = config.recipe
     text = " ".join(w for w in words if w) + f" seed {config.seed}"
-    text += f", batch {config.recipe.batch_size}, lr {config.recipe.lr:g}"
-    exact = config.recipe.precision == "float32"
-    return text if exact else f"{text}, precision {config.recipe.precision}"
+    text += f", {recipe.epochs} epochs, batch {recipe.batch_size}, lr {recipe.lr:g}"
+    exact = recipe.precision == "float32"
+    return text if exact else f"{text}, precision {recipe.precision}"
 
 
 def result(record):

@@ -21,6 +21,7 @@ FACTORS, SPARSE, CHANNELS = PALETTE[1], PALETTE[2], PALETTE[3]
 MARKS = {  # (colour, marker) of each system
     "dense": (INK, "s"),
     "dense, narrow": (INK, "d"),
+    "dense, trained longer": (INK, "^"),
     "Maestro": (OURS, "o"),
     "Maestro, proximal": (VARIANT, "<"),
     "Maestro, masked": (VARIANT, "X"),

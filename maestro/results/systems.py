@@ -21,6 +21,7 @@ from .verdicts import ACCURACY, Verdict, bounds, in_margin
 
 BITS = 32  # of a number
 NARROW = "dense, narrow"  # a dense network of fewer channels than the widest one
+LONGER = "dense, trained longer"  # one with more epochs than the others' recipe has
 # {method: (name, option that sets the size, how its value is written)}
 NAMES = {
     "dense": ("dense", None, ""),
@@ -85,8 +86,9 @@ def label(config):
 def accounts(records):
     """What every variant costs, means over seeds, in the order of NAMES.
 
-    Ratios are to the widest dense network that a record names. A run that diverged has
-    no part in the means; a variant of such runs alone has no figures.
+    Ratios are to the widest dense network that a record names, trained with the fewest
+    epochs of a recipe. A run that diverged has no part in the means; a variant of such
+    runs alone has no figures.
 
     Args:
         records: {id: record} of one task, model and scale.
@@ -100,8 +102,10 @@ def accounts(records):
     if not records:
         return pd.DataFrame(columns=["label", "system", "config", "n", *SIZES, *COSTS])
     whole = max((r["dense"] for r in records.values()), key=lambda d: d["params"])
-    pairs = zip(variant_columns(records), records.values(), strict=True)
-    runs = pd.DataFrame([_account(c["config"], r, whole) for c, r in pairs])
+    configs = [columns["config"] for columns in variant_columns(records)]
+    epochs = min(config.recipe.epochs for config in configs)
+    pairs = zip(configs, records.values(), strict=True)
+    runs = pd.DataFrame([_account(c, r, whole, epochs) for c, r in pairs])
     groups = runs.groupby(runs.config.map(variant))
     table = groups[["config", "system"]].first().join(groups[SIZES + COSTS].mean())
     table["accuracy_std"], table["n"] = groups["accuracy"].std(), groups["n"].sum()
@@ -323,12 +327,15 @@ def _points(value):
     return f"{round(value, 2) + 0.0:+.2f}"  # never -0.00
 
 
-def _account(config, record, whole):
-    """One run's figures; ``whole``: the sizes of the dense network."""
+def _account(config, record, whole, epochs):
+    """One run's figures; ``whole``, ``epochs``: of the dense network's training."""
     final, history = record["final"], record["history"]
-    once = config.recipe.epochs * whole["macs"]
-    narrow = config.method == "dense" and record["dense"] != whole
-    named = {"config": config, "system": NARROW if narrow else system(config)}
+    name = system(config)
+    if config.method == "dense" and config.recipe.epochs > epochs:
+        name = LONGER
+    elif config.method == "dense" and record["dense"] != whole:
+        name = NARROW
+    named = {"config": config, "system": name}
     if record["status"] == "diverged":
         return named | dict.fromkeys(SIZES + COSTS, nan) | {"n": 0}
     return named | {
@@ -340,7 +347,7 @@ def _account(config, record, whole):
         "binary_macs": final.get("binary_macs", 0),
         "held": max(history["train_params"]),
         "epochs": len(history["train_macs"]),
-        "training": sum(history["train_macs"]) / once,
+        "training": sum(history["train_macs"]) / (epochs * whole["macs"]),
     }
 
 
@@ -348,7 +355,7 @@ def _labels(table):
     """Unique labels: those of several variants have the fields that differ."""
     configs = list(table.config)
     names = [
-        f"dense, width {config.size['width']}" if name == NARROW else label(config)
+        _dense_label(config, name) if name in (NARROW, LONGER) else label(config)
         for config, name in zip(configs, table.system, strict=True)
     ]
     labels = []
@@ -359,3 +366,10 @@ def _labels(table):
         fields = [f"{field} {values[mine]}" for field, values in apart.items()]
         labels.append(", ".join([name, *fields]))
     return labels
+
+
+def _dense_label(config, name):
+    """'dense, width 24', 'dense, 10 epochs, width 24'."""
+    epochs = [f"{config.recipe.epochs} epochs"] if name == LONGER else []
+    width = [f"width {config.size['width']}"] if "width" in config.size else []
+    return ", ".join(["dense", *epochs, *width])
