@@ -34,6 +34,24 @@ def test_a_search_of_one_rank_finds_the_optimum_and_nothing_below(seed):
         assert -1e-12 < (found - best) / scale < 1e-3
 
 
+def test_the_best_scales_undo_any_scaling_of_the_columns():
+    A, C = theory.random_problem(3)
+    U, V, _ = theory.nested_optimum(A, C)
+    scales = np.linspace(-2, 3, U.shape[1])
+    found = theory.best_scales(U * scales, V, A, C)
+    np.testing.assert_allclose(found * scales, 1, atol=1e-9)
+
+
+def test_the_best_scales_are_those_of_the_least_sum_of_losses():
+    rng, (A, C) = np.random.default_rng(0), theory.random_problem(2, m=5, n=4)
+    U, V = rng.normal(size=(5, 4)), rng.normal(size=(4, 4))
+    scales = theory.best_scales(U, V, A, C)
+    least = theory.prefix_losses(U * scales, V, A, C).sum()
+    for _ in range(20):
+        other = scales + 1e-3 * rng.normal(size=4)
+        assert theory.prefix_losses(U * other, V, A, C).sum() > least
+
+
 def test_columns_are_eigenvectors_of_A_C_At():
     A, C = theory.random_problem(1)
     U, V, eigenvalues = theory.nested_optimum(A, C)

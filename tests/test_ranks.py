@@ -33,7 +33,7 @@ def test_masked_and_cut_runs_have_a_row_each():
         "parameters": "6,000 ± 0",
         "accuracy (%)": "98.50 ± 0.71",
     }
-    assert table.loc[("batch 64", "cut"), "parameters"] == "6,000"
+    assert table.loc[("batch 64", "removed"), "parameters"] == "6,000"
     assert set(table.loc["other"]["accuracy (%)"]) == {NOT_RUN}
     assert set(table.loc["other"]["runs"]) == {0}
 

@@ -49,7 +49,7 @@ def test_other_networks_scales_and_systems_stand_beside_a_claim(sections):
     assert {p.subject for p in low_rank.parts if not p.aside} == {"ResNet-18", "VGG-19"}
     assert low_rank.word == NOT_RUN and register.lead(low_rank).aside
     nested = {p.subject for p in by_key["fig-9"].parts if not p.aside}
-    assert nested == {"LeNet cut at 1e-5", "LeNet cut at 1e-7", "ResNet-18", "VGG-19"}
+    assert nested == {"LeNet, ε = 1e-5", "LeNet, ε = 1e-7", "ResNet-18", "VGG-19"}
 
 
 def test_counted_and_timed_savings_are_two_claims(sections):

@@ -131,7 +131,7 @@ def cuttlefish(model, scale="paper", seeds=(0, 1, 2)):
 def beside_maestro(network, seeds=(0, 1, 2)):
     """All runs of a network's frontier: dense, Maestro, and the other systems.
 
-    network: "lenet" (its own scale, cut at 1e-5), "compact" (half as wide, five epochs)
+    network: "lenet" (its own scale, ε = 1e-5), "compact" (half as wide, five epochs)
     or "resnet18" (laptop scale, the first seed).
     """
     if network == "lenet":

@@ -126,7 +126,7 @@ def _row(name, layer, used, size, timings):
 # lambda_gl = RULE * (mean column norm) / (sqrt(r) * sum of learning rates), at which
 # LeNet here and ResNet-18 in the paper lost about half of their parameters or more
 RULE = 2.5
-FLOORS = 10  # how far eps_ps is above where dead columns settle
+FLOORS = 10  # how far eps_ps is above where unneeded columns settle
 
 
 @torch.inference_mode(False)
@@ -138,8 +138,9 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
 
     lambda_gl: the weight at which an average column's norm would fall to zero within
     the training, times RULE. eps_ps: a power of ten above the importance at which a
-    subgradient leaves dead columns, (lr lambda_gl r)^2 / 4 for the widest layer (the
-    chapter on LeNet). Both are where to start from, and hold for SGD alone.
+    subgradient leaves unneeded columns, at most (lr lambda_gl r)^2 / 4 for the widest
+    layer; momentum lowers it (the chapter on LeNet). Both are where to start from, and
+    hold for SGD alone.
 
     Args:
         net: a network, factorised or not; it stays as it is.

@@ -17,7 +17,7 @@ MEETS, SPARSE, TRAINED, LARGE = "meets", "too sparse", "trained", "too large"
 class Epoch(NamedTuple):
     """A network after an epoch: its accuracy (%), its size as shipped, and the cost.
 
-    train_macs: of a training example's forward pass in this epoch, in the mean.
+    train_macs: of a training example's forward pass in this epoch, on average.
     network: the network itself; None if nothing but figures is known.
     """
 

@@ -6,8 +6,9 @@ W_r projects on the leading principal directions P of the outputs y = W x,
 
     E[y y^T] = P D P^T,    W_r = P_r P_r^T W,
 
-the same W_r as that of the SVD of W C^(1/2), C = E[x x^T] ("whitened"; Theorem 4.1 says
-that LoD learns this order in a linear network). So only outputs need to be seen.
+the same W_r as that of the SVD of W C^(1/2), C = E[x x^T] ("whitened"; Theorem 4.1: the
+minimiser of LoD's loss for one linear map has this order). So only outputs need to be
+seen.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Batch norm's statistics, estimated anew for the network as it is now (Sec. 1.1).
+"""Batch norm's statistics, estimated anew for the network as it is now.
 
 Statistics that were gathered while layers ran with fewer columns, or before columns
 were cut, belong to another network: accuracy falls without any weight being wrong.

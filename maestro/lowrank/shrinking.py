@@ -23,7 +23,7 @@ from .watching import settle, unsettled
 def shrink(net, optimizer=None, eps_ps=1e-7):
     """Cut each layer where its suffix importance falls to ``eps_ps`` or below.
 
-    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-18). The cut is
+    ||U_{b:}|| ||V_{b:}|| <= eps_ps sets r = b - 1 (Algorithm 1, lines 9-17). The cut is
     that of `truncate`, which also lists the objects that must be updated after a cut.
 
     Args:

@@ -151,7 +151,7 @@ class Evidence:
         paper = paper_table(11)
         paper = paper.assign(params=params_meant(paper))
         some = [
-            Setting(LENET, f"LeNet cut at {power(eps)}", "paper", runs, paper, ACCURACY)
+            Setting(LENET, f"LeNet, ε = {power(eps)}", "paper", runs, paper, ACCURACY)
             for eps in (CODE, STRICT)
             for runs in [self.lenet.get(eps, {})]
         ]

@@ -201,7 +201,7 @@ def sampled(evidence):
         (5, experiments.sampling_finalists()),
     ):
         for verdict in sampling.sampling_verdicts(evidence.find(configs)):
-            subject = f"half compact network, {verdict.claim}"
+            subject = f"compact network at half the width, {verdict.claim}"
             parts.append(part("17_sampling", subject, f"{epochs} epochs", verdict))
     return parts
 

@@ -15,6 +15,7 @@ SVD, PCA, ORDER = "01_svd_recovery", "02_pca_recovery", "03_reversed_ordering"
 ADAPTS, THEOREM = "04_rank_adaptivity", "05_theorem"
 EVERY_PREFIX = "every prefix of every seed is within 0.5 % of its best"
 BALL = "uniform ball: every prefix is the truncated SVD of A"
+SAME_FOR_THREE = "uniform, falling and rising ranks lead to the same minimiser"
 NO_MINIMISER = "the printed formula gives no minimiser of (6)"
 IDENTITY = "A = I: every prefix projects on principal components"
 ON_THE_DATA = "Eq. (3) alone gives PCA, seen on the data"
@@ -199,7 +200,7 @@ SECTIONS = {
                 (
                     THEOREM,
                     Said("at the closed form every summand has zero gradient", 1),
-                    Said("every D with all p_b > 0 leads to the same minimiser", 5),
+                    Said(SAME_FOR_THREE, 5),
                 )
             ),
         ),
@@ -216,7 +217,14 @@ SECTIONS = {
             "Fig. 7",
             "The rank follows the data",
             "When the data lose a dimension during training, the learned rank falls",
-            by.printed((ADAPTS, "all seeds go from 3 to 2, lasso of Eq. (5)")),
+            by.printed(
+                (
+                    ADAPTS,
+                    "all seeds go from 3 to 2, no lasso",
+                    "all seeds go from 3 to 2, demo's lasso",
+                    "all seeds go from 3 to 2, lasso of Eq. (5)",
+                )
+            ),
         ),
     ),
     "Tables": (
@@ -335,7 +343,7 @@ SECTIONS = {
         Claim(
             "algorithm-2",
             "Sec. 3.3",
-            "Finding λ costs 2 to 3 trainings",
+            "Finding λ costs at most 2 to 3 trainings",
             "Finding λ by Algorithm 2 costs typically at most two to three trainings",
             by.algorithm_2,
         ),
@@ -343,7 +351,7 @@ SECTIONS = {
             "pruning",
             "Sec. 5.2, Table 16",
             "As good as pruning",
-            "More accurate than IMP and RareGems, at their size or below",
+            "On par with IMP and RareGems or better, at their size or below",
             by.beside(
                 by.PRUNING, "lenet", "compact", "resnet18, paper", "vgg19, paper"
             ),
@@ -352,7 +360,7 @@ SECTIONS = {
             "quantised",
             "Sec. 5.2, Table 16",
             "As good as binary weights",
-            "More accurate than XNOR-Net, at its size",
+            "On par with XNOR-Net or better, at its size",
             by.beside(by.BINARY, "compact", "resnet18, paper", "vgg19, paper"),
         ),
         Claim(
@@ -375,10 +383,10 @@ SECTIONS = {
 # {chapter: the question that its card begins with}
 QUESTIONS = {
     SVD: "Does training with random ranks find the SVD of a linear map?",
-    PCA: "Does it find the principal components of the data?",
+    PCA: "Does training with random ranks find the principal components?",
     ORDER: "Does the order of the columns follow the data, where an SVD cannot?",
     ADAPTS: "Does the learned rank fall when the data lose a dimension?",
-    THEOREM: "Is what training converges to PCA of the transformed data?",
+    THEOREM: "Does training converge to the PCA of the transformed data?",
     LENET: "Do the paper's results on LeNet come out, and its claims with them?",
     RESNET18: "Do the paper's results on ResNet-18 come out?",
     VGG19: "Do the paper's results on VGG-19 come out?",
@@ -388,7 +396,7 @@ QUESTIONS = {
     "17_sampling": "Does sampling harm training?",
     "18_train_once_deploy_everywhere": "Can one trained network be cut to any size?",
     "19_finding_lambda": "What does it cost to find λ?",
-    "20_what_it_costs": "Does a low-rank step take less memory than a dense one?",
+    "20_what_it_costs": "Does a training step cost less as ranks fall?",
     "22_ablation": "Which part of the method costs accuracy, and which saves work?",
 }
 

@@ -59,13 +59,14 @@ def losses(rows):
     took = f"{ratios.min():.1f} to {ratios.max():.1f}"
     if ratios.min() > 1:
         return (
-            "Small networks become slower. On a CPU, a merged LeNet takes "
+            "Small networks become slower. In PyTorch on a CPU, a merged LeNet takes "
             f"{took} times as long as the dense LeNet, depending on ranks, threads and "
             "images: a second small layer costs more than the multiplications that it "
             "saves.\n"
         )
     return (
-        f"Small networks gain little. On a CPU, a merged LeNet takes {took} times as "
-        "long as the dense LeNet, depending on ranks, threads and images: a second "
-        "small layer costs about as much as the multiplications that it saves.\n"
+        "Small networks gain little. In PyTorch on a CPU, a merged LeNet takes "
+        f"{took} times as long as the dense LeNet, depending on ranks, threads and "
+        "images: a second small layer costs about as much as the multiplications that "
+        "it saves.\n"
     )

@@ -230,7 +230,7 @@ def cost_of_a_search(costs, paper=3.0):
     means = np.array([np.mean(some) for some in costs.values()])
     word, every = gap(paper - means).above(0), np.concatenate([*costs.values()])
     sentence = (
-        f"{means.mean():.1f} trainings in the mean, {every.min():.1f} to "
+        f"{means.mean():.1f} trainings on average, {every.min():.1f} to "
         f"{every.max():.1f} in {len(every)} searches"
     )
     n, say = len(means), "{:.1f} trainings".format

@@ -63,11 +63,11 @@ def masked_table(settings):
     Columns: runs; ranks back (how often a rank came back) and total rank (at the end),
     one number for each seed; parameters and accuracy, mean ± deviation over seeds.
 
-    settings: {name: (masked, cut)}, each a list of records.
+    settings: {name: (masked, removed)}, each a list of records.
     """
     rows = {}
     for name, ways in settings.items():
-        for way, records in zip(("masked", "cut"), ways, strict=True):
+        for way, records in zip(("masked", "removed"), ways, strict=True):
             rows[name, way] = _row(records)
     return where_it_differs(pd.DataFrame.from_dict(rows, orient="index"))
 

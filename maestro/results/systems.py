@@ -324,7 +324,8 @@ def _shrunken(table, champion):
 
 
 def _points(value):
-    return f"{round(value, 2) + 0.0:+.2f}"  # never -0.00
+    # "-0.00" is below zero, unless by the rounding of sums
+    return f"{round(value, 9) + 0.0:+.2f}"
 
 
 def _account(config, record, whole, epochs):

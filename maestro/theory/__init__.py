@@ -26,6 +26,7 @@ from .measures import (
 )
 from .optima import (
     READINGS,
+    best_scales,
     gradients,
     nested_optimum,
     objective,
@@ -53,6 +54,7 @@ __all__ = [
     "READINGS",
     "STARTS",
     "ball_second_moment",
+    "best_scales",
     "distances",
     "excess_decay",
     "gradients",

@@ -57,7 +57,8 @@ def nested_optimum(A, C):
 
     The columns of U (m, r) are the leading eigenvectors of A C Aᵀ, V = Aᵀ U (n, r),
     and the eigenvalues (r,) fall; r = min(m, n). Raises ValueError when the shapes do
-    not fit or C is not symmetric positive semi-definite. (Theorem 4.1, corrected.)
+    not fit or C is not symmetric positive semi-definite. (Theorem C.1, corrected; the
+    paper has no closed form.)
     """
     A, C = _problem(A, C)
     left, sigma, _ = np.linalg.svd(A @ root(C))
@@ -113,6 +114,20 @@ def theorem_solution(A, C, reading):
     if reading == "printed":
         return left.T @ bar, right_t @ bar
     return left @ bar, right_t.T @ (bar if reading == "transposed" else Sigma.T @ bar)
+
+
+def best_scales(U, V, A, C):
+    """The factor of each column of U (m, r) at which the sum of all L_b is least: (r,).
+
+    Least squares, because the prefix products are linear in these numbers.
+    """
+    half = root(np.asarray(C, float))
+    pieces = U.T[:, :, None] * (half @ V).T[:, None, :]  # u_k v_kᵀ C^½
+    pieces = pieces.reshape(len(pieces), -1)
+    kept = np.tri(len(pieces))  # row b: the columns of the prefix
+    system = (kept[:, None, :] * pieces.T[None]).reshape(-1, len(pieces))
+    target = np.tile((A @ half).ravel(), len(pieces))
+    return np.linalg.lstsq(system, target, rcond=None)[0]
 
 
 def probabilities_of(probabilities, r):

@@ -67,7 +67,8 @@ def start(kind, m, n, r, seeds):
 
     ``"uniform"``: two plain linear layers as PyTorch starts them, entries uniform in
     ±1/√fan_in. ``"balanced"``: a dense layer started so, split by its SVD with the
-    square roots of the singular values on both sides (Sec. 3.3, "Initialization").
+    square roots of the singular values on both sides (Sec. 3.3 has the SVD;
+    the even split is that of Khodak et al. 2021).
     Raises ValueError on another kind.
     """
     if kind not in STARTS:
