@@ -219,6 +219,16 @@ def test_one_layer_that_keeps_more_refutes_nesting():
     assert verdict.word == FAILS and "in 1 of 2 cases" in verdict.sentence
 
 
+def test_networks_that_are_alike_are_no_evidence_of_an_order():
+    alike = [made_up(x * 1e-5) for x in (8, 16, 32, 64)]
+    for record in alike:
+        record["ranks"] = [[0, {"fc1": 9}], [2, {"fc1": 6}]]
+    assert claims.nested_ranks(by_id(*alike)).word == UNDECIDED
+    for rank, record in zip((9, 8, 7, 6), alike, strict=True):
+        record["ranks"][-1] = [2, {"fc1": rank}]
+    assert claims.nested_ranks(by_id(*alike)).word == HOLDS
+
+
 def test_an_order_that_chance_often_gives_decides_nothing():
     words = {networks: in_order(0, networks) for networks in ((3,), (4,), (3, 3), ())}
     assert words == {(3,): UNDECIDED, (4,): HOLDS, (3, 3): HOLDS, (): UNDECIDED}

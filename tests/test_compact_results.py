@@ -86,6 +86,8 @@ def test_the_largest_network_of_half_the_size_is_judged(lost, word):
     [verdict] = near_dense(some_sizes(lost))
     assert verdict.word == word and verdict.margin == 1
     assert "0.54 of the parameters" in verdict.sentence  # half, and less than 10 % more
+    if word == HOLDS:  # each look has its part of the level
+        assert "97.5 % bounds" in verdict.sentence
     assert near_dense(some_sizes(lost), share=0.3) == [] and near_dense({}) == []
 
 

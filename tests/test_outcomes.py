@@ -36,6 +36,8 @@ def test_a_smaller_network_that_is_worse_does_not_hold():
     assert outcomes.smaller_and_as_good(worse).word == FAILS
     one = WHOLE | runs(32e-5, (99.0,))
     assert outcomes.smaller_and_as_good(one).word == UNDECIDED
+    both = worse | runs(64e-5, (89.0,))  # which one run does not rule out
+    assert outcomes.smaller_and_as_good(both).word == UNDECIDED
     assert outcomes.smaller_and_as_good(WHOLE).word == NOT_RUN
 
 
@@ -46,6 +48,8 @@ def test_one_network_that_grows_with_lambda_refutes_the_claim():
     assert "0 of 2 cases" in str(verdict)
     more = falls | runs(32e-5, (99, 99), 5_000)
     assert outcomes.smaller_with_lambda(more).word == HOLDS  # once in 3!²
+    alike = falls | runs(32e-5, (99, 99), 10_000)  # no evidence
+    assert outcomes.smaller_with_lambda(alike).word == UNDECIDED
     grows = falls | runs(32e-5, (99, 99), 15_000)
     assert outcomes.smaller_with_lambda(grows).word == FAILS
     assert outcomes.smaller_with_lambda(WHOLE).word == NOT_RUN

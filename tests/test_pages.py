@@ -91,7 +91,7 @@ def test_what_the_method_says_of_samplers_is_so():
     assert all(f"`{mode}`" in words for mode in MODES)
     assert (
         "compares the modes. Every other recorded run in this book uses `pair`, except "
-        "those with tangent steps in [CIFAR-10 on two cores]" in words
+        "those with tangent steps in [A network that two cores can train]" in words
     )
     compared = {config.id for n in (2, 5, 11) for config in sampling_cifar10(n)}
     compared |= {config.id for config in sampling_finalists()}
@@ -249,7 +249,7 @@ def test_what_the_questions_recommend_was_measured():
     assert f"{asked.accuracy.mean():.2f} ± {asked.accuracy.std():.2f} %" in said
     half = compact.beside_dense(records.find(compact_cifar10())).set_index("label")
     row = half.loc["cut once, upper, 50% wanted"]
-    assert f"{-row.above.mean:.2f} points below dense ({row.n} runs)" in said
+    assert f"{-row.above.mean:.2f} points below dense ({row.n} runs;" in said
     rows = speed.rows(speed.load("cpu")).query("model == 'resnet18'")
     rows = rows[rows.macs.round(2) == 0.56].set_index("kind").inference_1
     assert f"{rows['narrow']:.2f} of the dense time; low rank {rows['lod']:.2f}" in said

@@ -55,10 +55,15 @@ def test_points_that_came_later_stand_with_their_source():
     ],
 )
 def test_without_loss_is_judged_by_the_papers_margin(points, word):
-    lod, svd = sizes.without_loss(sizes.frame(cut(0.0, "LoD", points)))
+    rows = sizes.frame(cut(0.0, "LoD", points))
+    lod, by_data, svd, _ = sizes.without_loss(rows)
     assert lod.word == word and lod.n == len(points) and lod.margin == 0.5
-    assert svd.word == NOT_RUN
+    assert svd.word == by_data.word == NOT_RUN
     assert lod.claim.startswith("3 times smaller without loss, columns by LoD")
+    better = rows.assign(source="LoD, data-aware", points=0.0)
+    lod, by_data, *_ = sizes.without_loss(pd.concat([rows, better]))
+    assert lod.word == word  # columns in another order do not count for LoD's own
+    assert by_data.word == (HOLDS if len(points) > 1 else UNDECIDED)
 
 
 def test_the_search_without_data_is_judged_alone():

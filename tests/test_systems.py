@@ -10,6 +10,7 @@ from maestro.results.systems import (
     NAMES,
     accounting_table,
     accounts,
+    against,
     duels,
     frontier,
     label,
@@ -219,9 +220,35 @@ def test_a_duel_is_with_the_largest_maestro_that_is_no_larger():
     }
     svd = table.loc["SVD, ρ = 0.5"]
     assert svd["Maestro"] == "Maestro, λ = 1e-3"
-    assert svd["points for Maestro"] == "+30.00"  # one run has no bounds
+    # of the seed that both have; one run has no bounds
+    assert svd["points for Maestro"] == "+29.00" and svd["seeds"] == 1
     assert svd["ahead"] == "cannot be decided"
     assert table.loc["XNOR-Net", "Maestro"] == "none as small"
+
+
+def test_a_duel_takes_the_seeds_that_both_have():
+    ours = [record("maestro", 90.0 + s, 400, seed=s, lambda_gl=1e-3) for s in range(4)]
+    theirs = [record("imp", 89.0 + s, 450, seed=s) for s in range(1, 4)]
+    runs = dict([record("dense", 90.0, 1000), *ours, *theirs])
+    apart = duels(runs).loc["IMP, 5 rounds"]
+    assert apart["seeds"] == 3 and apart["points for Maestro"].startswith("+1.00 (")
+    assert apart["ahead"] == "cannot be decided"
+    assert duels(runs, by_seed=True).loc["IMP, 5 rounds", "ahead"] == "holds"
+    other = dict([record("dense", 90.0, 1000), ours[0], theirs[0]])
+    none = duels(other).loc["IMP, 5 rounds"]
+    assert (none["seeds"], none["ahead"]) == (0, "not run yet")
+    assert against(other, {"imp"}, "as good as") == []
+
+
+def test_better_has_no_margin_and_as_good_has_one():
+    ours = [record("maestro", 90.0 + s, 400, seed=s, lambda_gl=1e-3) for s in range(3)]
+    theirs = [record("imp", 90.2 + s, 450, seed=s) for s in range(3)]
+    runs = dict([record("dense", 90.0, 1000), *ours, *theirs])
+    [close] = against(runs, {"imp"}, "as good as", by_seed=True)
+    [better] = against(runs, {"imp"}, "more accurate than", margin=0.0, by_seed=True)
+    assert (close.word, close.margin, close.n) == ("holds", 0.5, 3)
+    assert (better.word, better.margin) == ("does not hold", 0)
+    assert better.claim == "more accurate than IMP"
 
 
 def test_the_champion_of_a_duel_may_have_a_wanted_size():

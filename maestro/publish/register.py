@@ -350,18 +350,29 @@ SECTIONS = {
         Claim(
             "pruning",
             "Sec. 5.2, Table 16",
-            "As good as pruning",
-            "On par with IMP and RareGems or better, at their size or below",
+            "Better than pruning",
+            "More accurate than IMP and RareGems, at their size or below",
             by.beside(
-                by.PRUNING, "lenet", "compact", "resnet18, paper", "vgg19, paper"
+                by.PRUNING,
+                "lenet",
+                "compact",
+                "resnet18, paper",
+                "vgg19, paper",
+                claim=by.BETTER,
             ),
         ),
         Claim(
             "quantised",
             "Sec. 5.2, Table 16",
-            "As good as binary weights",
-            "On par with XNOR-Net or better, at its size",
-            by.beside(by.BINARY, "compact", "resnet18, paper", "vgg19, paper"),
+            "Better than binary weights",
+            "More accurate than XNOR-Net, at its size",
+            by.beside(
+                by.BINARY,
+                "compact",
+                "resnet18, paper",
+                "vgg19, paper",
+                claim=by.BETTER,
+            ),
         ),
         Claim(
             "vgg-by-ten",

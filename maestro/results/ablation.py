@@ -5,7 +5,7 @@ from math import nan
 import pandas as pd
 
 from .cells import NOT_RUN, count, plus_minus, ratio
-from .confidence import FAILS, HOLDS, gap, worst
+from .confidence import gap, worst
 from .published import paper_table
 from .records import config_of
 from .systems import accounts, system
@@ -121,12 +121,19 @@ def _cheaper(records):
     if len(parts) < 2 or table.cost.isna().any():
         return Verdict(claim)
     costs, printed = table.cost[parts], printed_ablation().cost
-    word = worst({HOLDS if cost > 1 else FAILS for cost in costs})
+    whole = _costs(records, "Maestro")
+    word = worst({gap(_costs(records, name), whole).above(0) for name in parts})
     said = " and ".join(f"{cost:.2f} times {name}" for name, cost in costs.items())
     n, theirs = int(table.n[parts].min()), printed["without the lasso"]
     sentence = f"the MACs of training are {said}"
     say = "{:.2f}× Maestro's MACs".format
     return Verdict(claim, word, costs.min(), theirs, n, sentence=sentence, say=say)
+
+
+def _costs(records, name):
+    """The MACs of training of the runs of a row."""
+    runs = by_row(records)[name].values()
+    return [sum(record["history"]["train_macs"]) for record in runs]
 
 
 def _accuracies(records, name):

@@ -116,6 +116,8 @@ def smaller_and_better(records, paper=None):
         f"{bounds(gaps[best], PERPLEXITY.say)}"
     )
     word, say = gaps[best].above(0), "perplexity {:.2f}".format
+    if word == FAILS and any(one.above(0) != FAILS for one in gaps.values()):
+        word = UNDECIDED
     return Verdict(claim, word, ours, theirs, n, 0.0, scale, sentence, say)
 
 
@@ -242,13 +244,14 @@ def nested_ranks(records):
     claim = "ranks are nested"
     seeds = dict.fromkeys(record["config"]["seed"] for record in records.values())
     by_seed = [by_lambda(records, seed) for seed in seeds]
-    counts = [nested([final_ranks(run) for run in runs.values()]) for runs in by_seed]
+    found = [[final_ranks(run) for run in runs.values()] for runs in by_seed]
+    counts = [nested(some) for some in found]
     more, pairs = sum(count[0] for count in counts), sum(count[1] for count in counts)
     if not pairs:
         return Verdict(claim)
     sentence = f"a larger λ leaves a layer more rank in {more} of {pairs} cases"
-    networks = [len(runs) for runs in by_seed]
-    n, word = sum(networks), in_order(more, networks)
+    unlike = [len({tuple(ranks.items()) for ranks in some}) for some in found]
+    n, word = sum(map(len, found)), in_order(more, unlike)
     scale = next(iter(records.values()))["config"]["scale"]
     say = "{:.0f} cases against".format
     return Verdict(claim, word, more, 0, n, 0.0, scale, sentence, say)

@@ -3,14 +3,13 @@
 Judged on run records, as those on training are (claims.py).
 """
 
-from collections import Counter
 from math import nan
 
 import numpy as np
 
 from .cells import variant_name
 from .claims import cuts_of, fewest, grouped
-from .confidence import FAILS, HOLDS, LEVEL, gap, worst
+from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, gap, worst
 from .published import printed_row
 from .verdicts import ACCURACY, POINTS, Verdict, bounds, in_margin, in_order
 
@@ -70,7 +69,7 @@ def smaller_and_as_good(records, paper=None, measure=ACCURACY):
     words = {x: one.above(-measure.margin) for x, one in gaps.items()}
     good = [x for x, word in words.items() if word == HOLDS]
     named = min(good, key=shares.get) if good else max(gaps, key=lambda x: gaps[x].mean)
-    word = FAILS if set(words.values()) == {FAILS} else words[named]
+    word = HOLDS if good else _of_some(words.values())
     sentence = (
         f"{shares[named]:.2f}× the parameters at {variant_name(named)}, "
         f"{measure.say(gaps[named].mean)} to dense{bounds(gaps[named], measure.say)}"
@@ -85,23 +84,28 @@ def smaller_and_as_good(records, paper=None, measure=ACCURACY):
     )
 
 
+def _of_some(words):
+    """The word on "one of them does", if none of the ``words`` says that it holds."""
+    return FAILS if set(words) == {FAILS} else UNDECIDED
+
+
 def smaller_with_lambda(records):
     """Does a larger lambda_gl leave a smaller network? Counted, seed by seed."""
     claim, (_, low_rank, scale) = (
         "a larger λ leaves a smaller network",
         grouped(records),
     )
-    sizes = [some.set_index("seed").params for _, some in sorted(low_rank.items())]
-    pairs = [(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
-    steps = np.concatenate([(b - a).dropna() for a, b in pairs] or [[]])
+    sizes = {}  # {seed: the parameters by growing lambda_gl}
+    for _, some in sorted(low_rank.items()):
+        for seed, params in zip(some.seed, some.params, strict=True):
+            sizes.setdefault(seed, []).append(params)
+    steps = np.concatenate([np.diff(some) for some in sizes.values()] or [[]])
     if not len(steps):
         return Verdict(claim)
     against = int((steps > 0).sum())
     sentence = f"a larger λ leaves a larger network in {against} of {len(steps)} cases"
-    n, say = sum(map(len, sizes)), "{:.0f} cases against".format
-    word = in_order(
-        against, Counter(seed for some in sizes for seed in some.index).values()
-    )
+    n, say = sum(map(len, sizes.values())), "{:.0f} cases against".format
+    word = in_order(against, [len(set(some)) for some in sizes.values()])
     return Verdict(claim, word, against, 0, n, 0.0, scale, sentence, say)
 
 

@@ -12,6 +12,7 @@ from .records import config_of
 from .variants import refuse_mixed
 from .verdicts import ACCURACY, POINTS, SIGNS, Verdict, bounds
 
+SOURCES = ("LoD", "LoD, data-aware", "SVD", "SVD, data-aware")
 UNITS = {"params": "parameters", "macs": "MACs"}
 COLUMNS = ["source", "search", "unit", "share", "test_accuracy", "params", "macs"]
 COLUMNS += ["run", "seed", "scale", "uncut"]
@@ -156,9 +157,9 @@ def without_loss(rows, share=1 / 3, unit="params"):
     Each network is compared with itself, uncut, at the paper's margin. The best of k
     searches is chosen by its mean, and so tested at a k-th of the level (Bonferroni).
 
-    rows: of `frame`. Returns a Verdict for the columns of LoD and one for those of SVD.
+    rows: of `frame`. Returns a Verdict for the columns of each of SOURCES.
     """
-    return [_verdict(rows, name, share, unit) for name in ("LoD", "SVD")]
+    return [_verdict(rows, name, share, unit) for name in SOURCES]
 
 
 def without_data(rows, share=1 / 3, unit="params", search="share of energy"):
@@ -220,10 +221,10 @@ def _at(rows, share, unit, search=None):
 def _verdict(rows, name, share, unit):
     claim = f"{1 / share:g} times smaller without loss, columns by {name}, any search"
     some = _at(rows, share, unit)
-    mine = some[[source.startswith(name) for source in some.source]]
+    mine = some[some.source == name]
     if mine.empty:
         return Verdict(claim)
-    groups = dict(list(mine.groupby(["source", "search"])))
+    groups = dict(list(mine.groupby("search")))
     level = 1 - (1 - LEVEL) / len(groups)
     found = {key: gap(some.points, level=level) for key, some in groups.items()}
     best = max(found, key=lambda key: found[key].mean)
@@ -231,9 +232,9 @@ def _verdict(rows, name, share, unit):
     word = found[best].above(-POINTS)
     if word == FAILS and any(g.above(-POINTS) != FAILS for g in found.values()):
         word = UNDECIDED
-    good = [s for (s, _), g in found.items() if g.above(-POINTS) == HOLDS]
+    good = [g for g in found.values() if g.above(-POINTS) == HOLDS]
     sentence = (
-        f"best by {best[1]} ({best[0]}) {say(found[best].mean)}"
+        f"best by {best} {say(found[best].mean)}"
         f"{bounds(found[best], say)}, margin {say(-POINTS)}; "
         f"{len(good)} of {len(found)} searches hold at this level"
     )

@@ -8,12 +8,13 @@ the matrix decompositions that some systems make beside them, and evaluations.
 """
 
 from math import nan
+from typing import NamedTuple
 
 import pandas as pd
 
 from ..config import variant
 from .cells import NOT_RUN, plus_minus, ratio, variant_name
-from .confidence import gap, worst
+from .confidence import Gap, gap, paired, worst
 from .published import paper_table
 from .records import config_of
 from .variants import differences, variant_columns
@@ -232,35 +233,47 @@ def printed_frontier(model):
     )
 
 
-def duels(records, champion="Maestro"):
+def duels(records, champion="Maestro", by_seed=False):
     """Each system against ``champion`` at its size or below, as the paper compares.
 
     Of the champion's shrunken variants it is the one with the most bits to deploy that
-    has no more than the system. A difference is judged by its 95 % bounds.
+    has no more than the system. A difference is that of the seeds that both have. Its
+    95 % bounds decide.
 
     Args:
         records: {id: record} of one task, model and scale.
         champion: the name of a system of ours. Of ours, only Maestro is a challenger.
+        by_seed: whether the differences are taken seed by seed.
 
     Returns:
         A DataFrame of text, one row for each variant of another system.
     """
     rows = {}
     ran = _shrunken(accounts(records), champion)
-    for row, best, difference in _pairs(records, ACCURACY, champion):
+    for row, best, both in _pairs(records, ACCURACY, champion, by_seed):
         cells = {"accuracy (%)": plus_minus(row.accuracy, row.accuracy_std, ".2f")}
         cells["bits / 32"] = f"{row.bits / BITS:,.0f}"
-        names = (champion, "its bits / 32", f"points for {champion}", "ahead")
+        names = (
+            champion,
+            "its bits / 32",
+            f"points for {champion}",
+            "seeds",
+            "ahead",
+        )
         found = dict.fromkeys(names, "none as small" if ran else NOT_RUN)
         if best is not None:
-            points = f"{_points(difference.mean)}{bounds(difference, _points)}"
-            figures = f"{best.bits / BITS:,.0f}", points, difference.above(0)
+            points, word = NOT_RUN, NOT_RUN
+            if both.seeds:
+                difference = both.difference
+                points = f"{_points(difference.mean)}{bounds(difference, _points)}"
+                word = difference.above(0)
+            figures = f"{best.bits / BITS:,.0f}", points, both.seeds, word
             found = dict(zip(names, (best.label, *figures), strict=True))
         rows[row.label] = cells | found
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def against(records, methods, claim, measure=ACCURACY):
+def against(records, methods, claim, measure=ACCURACY, margin=None, by_seed=False):
     """[Verdict], one for each system of ``methods``: is Maestro as good, and no larger?
 
     The claim holds against a system if it does against each of its variants for which
@@ -271,37 +284,50 @@ def against(records, methods, claim, measure=ACCURACY):
         methods: the names of the other systems' methods.
         claim: the claim in short; the name of the system is added.
         measure: the `Measure` to compare by.
+        margin: how much worse counts as good; that of ``measure`` if None.
+        by_seed: as for `duels`.
     """
-    judged = {}
-    for row, best, difference in _pairs(records, measure):
-        if row.config.method in methods and best is not None:
-            judged.setdefault(row.system, []).append((row, best, difference))
-    return [_against(claim, name, some, measure) for name, some in judged.items()]
+    judged, margin = {}, measure.margin if margin is None else margin
+    for row, best, both in _pairs(records, measure, by_seed=by_seed):
+        if row.config.method in methods and best is not None and both.seeds:
+            judged.setdefault(row.system, []).append((row, both))
+    return [
+        _against(f"{claim} {name}", some, measure, margin)
+        for name, some in judged.items()
+    ]
 
 
-def _against(claim, name, pairs, measure):
-    """The verdict on one system; pairs: of `_pairs`."""
+def _against(claim, pairs, measure, margin):
+    """The verdict on one system; pairs: [(variant of it, `Both`)]."""
+    say, gaps = measure.say, [both.difference for _, both in pairs]
     sentence = "; ".join(
-        f"{measure.say(gap.mean)}{bounds(gap, measure.say)} to {row.label}"
-        f"{in_margin(gap, measure.margin, measure.say)}"
-        for row, _, gap in pairs
+        f"{say(gap.mean)}{bounds(gap, say)} to {row.label}{in_margin(gap, margin, say)}"
+        for (row, _), gap in zip(pairs, gaps, strict=True)
     )
-    word = worst({gap.above(-measure.margin) for *_, gap in pairs})
-    row, _, nearest = min(pairs, key=lambda pair: pair[2].mean)
-    n = min(min(row.n, best.n) for row, best, _ in pairs)
-    claim, scale = f"{claim} {name}", row.config.scale
-    ours, margin = nearest.mean, measure.margin
-    return Verdict(claim, word, ours, nan, n, margin, scale, sentence, measure.say)
+    word, scale = worst({gap.above(-margin) for gap in gaps}), pairs[0][0].config.scale
+    nearest, n = min(gap.mean for gap in gaps), min(both.seeds for _, both in pairs)
+    return Verdict(claim, word, nearest, nan, n, margin, scale, sentence, say)
 
 
-def _pairs(records, measure, champion="Maestro"):
-    """[(variant of another system, the champion's of its size or None, `Gap`)]."""
+class Both(NamedTuple):
+    """How many seeds two variants have in common, and the `Gap` between them there."""
+
+    seeds: int
+    difference: Gap | None
+
+
+def _pairs(records, measure, champion="Maestro", by_seed=False):
+    """[(variant of another system, the champion's of its size, `Both`), ...].
+
+    The last two are None where the champion has none as small.
+    """
     table, merits = accounts(records).query("n > 0"), {}
     for record in records.values():
         if record["status"] == "diverged":
             continue
+        config = config_of(record)
         merit = measure.merit(record["final"][measure.column])
-        merits.setdefault(variant(config_of(record)), []).append(merit)
+        merits.setdefault(variant(config), {})[config.seed] = merit
     pairs = []
     for row in table.itertuples():
         aside = row.config.method in OURS and row.system != "Maestro"
@@ -309,12 +335,23 @@ def _pairs(records, measure, champion="Maestro"):
             continue
         ours = _shrunken(table, champion)
         smaller = [one for one in ours if one.bits <= row.bits]
-        best, difference = max(smaller, key=lambda one: one.bits, default=None), None
+        best, both = max(smaller, key=lambda one: one.bits, default=None), None
         if best is not None:
             sides = (merits[variant(one.config)] for one in (best, row))
-            difference = gap(*sides)
-        pairs.append((row, best, difference))
+            both = _both(*sides, by_seed)
+        pairs.append((row, best, both))
     return pairs
+
+
+def _both(ours, theirs, by_seed):
+    """`Both` of the merits {seed: merit} of two variants."""
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return Both(0, None)
+    if by_seed:
+        return Both(len(seeds), gap(paired(ours, theirs)))
+    sides = ([side[seed] for seed in seeds] for side in (ours, theirs))
+    return Both(len(seeds), gap(*sides))
 
 
 def _shrunken(table, champion):

@@ -1,7 +1,8 @@
 """Verdicts: what is judged, by which measure and margin, and how it is worded.
 
 The margins come from the paper, not from our runs, and are the same in every chapter:
-each is the largest deviation over seeds that the paper's tables print, rounded up.
+each is the largest deviation over seeds that the paper's tables print, rounded up. Only
+the compact network, which is not the paper's, has a margin of its own (`compact.NEAR`).
 """
 
 from math import expm1, factorial, inf, log, nan, prod
@@ -70,8 +71,9 @@ def in_order(against, networks):
 
     Args:
         against: how many neighbours lie in the other order; one is enough to fail.
-        networks: how many there are of each seed. If lambda_gl had no effect, the k
-            networks of a seed would lie in this order with the probability 1 / k!.
+        networks: how many different ones there are of each seed. If lambda_gl had no
+            effect, the k networks of a seed would lie in this order with the
+            probability 1 / k!. Networks that are alike bring no evidence.
     """
     if against:
         return FAILS
