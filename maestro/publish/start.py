@@ -59,14 +59,14 @@ def losses(rows):
     took = f"{ratios.min():.1f} to {ratios.max():.1f}"
     if ratios.min() > 1:
         return (
-            "Small networks become slower. In PyTorch on a CPU, a merged LeNet takes "
-            f"{took} times as long as the dense LeNet, depending on ranks, threads and "
-            "images: a second small layer costs more than the multiplications that it "
+            "Small networks become slower. Trained and merged, LeNet takes "
+            f"{took} times as long as the dense LeNet in PyTorch on a CPU, depending "
+            "on ranks, threads and images: a second small layer costs more than the multiplications that it "
             "saves.\n"
         )
     return (
-        "Small networks gain little. In PyTorch on a CPU, a merged LeNet takes "
-        f"{took} times as long as the dense LeNet, depending on ranks, threads and "
-        "images: a second small layer costs about as much as the multiplications that "
+        "Small networks gain little. Trained and merged, LeNet takes "
+        f"{took} times as long as the dense LeNet in PyTorch on a CPU, depending "
+        "on ranks, threads and images: a second small layer costs about as much as the multiplications that "
         "it saves.\n"
     )
