@@ -10,7 +10,9 @@ from maestro.publish import parameters
 def test_the_first_rows_of_every_table_come_before_the_rest():
     runs = catalog.every_run()
     words = [describe(config) for config in runs]
+    beside = {c.id for make in catalog.SYSTEMS.values() for c in make()}
     short = [c for c in runs if c.scale == "short" and c.method in ("dense", "maestro")]
+    short = [c for c in short if c.id not in beside]
     first_seed = [config.seed == 0 for config in short]
     assert first_seed == sorted(first_seed, reverse=True)
     headline = words.index(

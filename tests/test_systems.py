@@ -158,6 +158,12 @@ def test_the_compact_network_is_trained_longer_at_three_widths():
     assert widths == [(seed, width) for seed in (0, 1) for width in (32, 24, 16)]
     assert {config.recipe.epochs for config in longer} == {10}
     assert not [c for c in baselines.lenet_baselines() if c.method == "dense"]
+    [wide] = [
+        config
+        for config in baselines.systems("resnet18", "laptop", (0,))
+        if config.method == "dense"
+    ]
+    assert (wide.recipe.epochs, wide.recipe.milestones) == (16, (8, 14))
 
 
 def test_a_diverged_run_has_no_part_in_the_means():

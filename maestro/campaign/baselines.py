@@ -83,7 +83,7 @@ DIVISORS = (1, 3, 10)
 SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1}
 # Some systems train for more epochs than the recipe has. Dense networks of these shares
 # of the width with TWICE the epochs show what more training alone is worth
-LONGER, TWICE = {"compact": (1, 0.75, 0.5)}, 2
+LONGER, TWICE = {"compact": (1, 0.75, 0.5), "resnet18": (1,), "vgg19": (1,)}, 2
 # (lambda_gl, eps_ps) of the ablation; the paper's is (16e-6, not stated)
 ABLATED = {
     ("lenet", "paper"): (32e-5, 1e-5),
@@ -278,7 +278,8 @@ def _longer(model, scale, seeds):
     """Dense networks, also narrow ones, with twice the epochs."""
     recipe, size = SCALES[model][scale].recipe, SCALES[model][scale].size
     width = size.get("width", FULL_WIDTH)
-    twice = replace(recipe, epochs=TWICE * recipe.epochs)
+    milestones = tuple(TWICE * epoch for epoch in recipe.milestones)
+    twice = replace(recipe, epochs=TWICE * recipe.epochs, milestones=milestones)
     return [
         replace(config, recipe=twice, size=size | wide)
         for share in LONGER.get(model, ())

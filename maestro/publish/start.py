@@ -61,12 +61,12 @@ def losses(rows):
         return (
             "Small networks become slower. Trained and merged, LeNet takes "
             f"{took} times as long as the dense LeNet in PyTorch on a CPU, depending "
-            "on ranks, threads and images: a second small layer costs more than the multiplications that it "
-            "saves.\n"
+            "on ranks, threads and images: a second small layer costs more than the "
+            "multiplications that it saves.\n"
         )
     return (
         "Small networks gain little. Trained and merged, LeNet takes "
         f"{took} times as long as the dense LeNet in PyTorch on a CPU, depending "
-        "on ranks, threads and images: a second small layer costs about as much as the multiplications that "
-        "it saves.\n"
+        "on ranks, threads and images: a second small layer costs about as much as "
+        "the multiplications that it saves.\n"
     )
