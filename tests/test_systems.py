@@ -11,6 +11,7 @@ from maestro.results.systems import (
     accounting_table,
     accounts,
     against,
+    differences_table,
     duels,
     frontier,
     label,
@@ -244,6 +245,17 @@ def test_a_duel_takes_the_seeds_that_both_have():
     none = duels(other).loc["IMP, 5 rounds"]
     assert (none["seeds"], none["ahead"]) == (0, "not run yet")
     assert against(other, {"imp"}, "as good as") == []
+
+
+def test_differences_are_taken_seed_by_seed():
+    ours = [record("maestro", 90.0 + s, 400, seed=s, lambda_gl=1e-3) for s in range(3)]
+    theirs = [record("imp", 89.0 + s, 450, seed=s) for s in range(1, 3)]
+    runs = dict([record("dense", 90.0, 1000), *ours, *theirs])
+    names = "Maestro, λ = 1e-3", "IMP, 5 rounds", "dense"
+    table = differences_table(runs, [names[:2], names[1:], ("dense", "SVD, ρ = 0.5")])
+    assert list(table.seeds) == [2, 0, 0]
+    assert table.points.iloc[0] == "+1.00 (95 % bounds +1.00 and +1.00)"
+    assert list(table.points.iloc[1:]) == ["not run yet", "not run yet"]
 
 
 def test_better_has_no_margin_and_as_good_has_one():

@@ -172,6 +172,29 @@ def rates_table(records):
     return table.rename(columns="learning rate {:g}".format)
 
 
+def differences_table(records, pairs):
+    """Points by which one variant is above another, seed by seed, as text.
+
+    Args:
+        records: {id: record} of one task, model and scale.
+        pairs: [(label, label)] of `accounts`, the first minus the second.
+    Returns:
+        A DataFrame with a row for each pair: its bounds, and the seeds that both have.
+    """
+    merits = _merits(records, ACCURACY)
+    of = {r.label: merits[variant(r.config)] for r in _finished(records).itertuples()}
+    rows = {}
+    for one, other in pairs:
+        both = _both(of.get(one, {}), of.get(other, {}), by_seed=True)
+        said = NOT_RUN
+        if both.seeds:
+            said = f"{_points(both.difference.mean)}{bounds(both.difference, _points)}"
+        rows[one, other] = {"points": said, "seeds": both.seeds}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["network", "above"])
+    return table
+
+
 def missing_systems(configs, records):
     """The systems of ``configs`` without a record, in words; empty if none."""
     done = {system(c) for c in configs if c.id in records}
@@ -321,14 +344,7 @@ def _pairs(records, measure, champion="Maestro", by_seed=False):
 
     The last two are None where the champion has none as small.
     """
-    table, merits = accounts(records).query("n > 0"), {}
-    for record in records.values():
-        if record["status"] == "diverged":
-            continue
-        config = config_of(record)
-        merit = measure.merit(record["final"][measure.column])
-        merits.setdefault(variant(config), {})[config.seed] = merit
-    pairs = []
+    table, merits, pairs = _finished(records), _merits(records, measure), []
     for row in table.itertuples():
         aside = row.config.method in OURS and row.system != "Maestro"
         if row.system in ("dense", champion) or aside:
@@ -341,6 +357,22 @@ def _pairs(records, measure, champion="Maestro", by_seed=False):
             both = _both(*sides, by_seed)
         pairs.append((row, best, both))
     return pairs
+
+
+def _finished(records):
+    """The rows of `accounts` with a run that did not diverge."""
+    return accounts(records).query("n > 0")
+
+
+def _merits(records, measure):
+    """{variant: {seed: merit}} of the runs that did not diverge."""
+    merits = {}
+    for record in records.values():
+        if record["status"] != "diverged":
+            config = config_of(record)
+            merit = measure.merit(record["final"][measure.column])
+            merits.setdefault(variant(config), {})[config.seed] = merit
+    return merits
 
 
 def _both(ours, theirs, by_seed):
