@@ -66,3 +66,11 @@ def test_trying_bfloat16_finds_its_rounding():
     """Where it is right; on some processors it is not, and that is found."""
     error, gain = machine._try_bfloat16(seconds=0)
     assert error > 1e-4 and gain > 0
+
+
+def test_without_git_the_commit_is_that_of_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "ROOT", tmp_path / "unpacked")
+    monkeypatch.delenv("MAESTRO_COMMIT", raising=False)
+    assert machine.commit() is None
+    monkeypatch.setenv("MAESTRO_COMMIT", "0123456789")
+    assert machine.commit() == "0123456789"

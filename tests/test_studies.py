@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,13 @@ def test_the_network_without_a_lasso_is_cut_to_the_others_ranks(cut_runs):
     net.restore_network(torch.load(weights_path(whole), weights_only=True))
     lowrank.truncate(net.model, records.find([donor])[donor.id]["ranks"][-1][1])
     assert point["test_accuracy"] == net.evaluate()["test_accuracy"]
+
+
+def test_after_the_deadline_no_point_is_begun(cut_runs):
+    whole, _ = cut_runs
+    assert studies.study(cut_runs, deadline=time.time() - 1) == 0
+    assert studies_of(whole) == {}
+    assert studies.study(cut_runs, deadline=time.time() + 600) == 1
 
 
 def test_what_is_known_is_not_studied_again(cut_runs):

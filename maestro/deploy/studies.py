@@ -7,9 +7,10 @@ points of a study under ``studies``.
 """
 
 import dataclasses
+import time
 
 from ..campaign import RunsFailed, run
-from ..campaign.process import claim
+from ..campaign.process import claim, over
 from ..datasets.images import six_views
 from ..datasets.translation import bleu
 from ..lowrank import truncate
@@ -23,24 +24,28 @@ from .uniform import can_be_cut_evenly, uniform_cuts
 LASSO = ("lambda_gl", "eps_ps")  # the options in which a donor of ranks may differ
 
 
-def train_and_study(configs, device="auto", workers=1, group=ALONE, **more):
+def train_and_study(
+    configs, device="auto", workers=1, group=ALONE, minutes=None, **more
+):
     """Train the ``configs`` without a record, then make every missing study.
 
     The arguments are those of `campaign.run`; the exceptions are those of
     `campaign.run` and `study`. If runs fail, the studies of the others are made first.
+    The time budget ``minutes`` is that of both together.
     """
-    failed = None
+    failed, start = None, time.time()
     try:
-        run(configs, device, workers, group=group, **more)
+        run(configs, device, workers, group=group, minutes=minutes, **more)
     except RunsFailed as error:
         failed = error
     if group.main:
-        study(configs, device)
+        deadline = None if minutes is None else start + 60 * minutes
+        study(configs, device, deadline=deadline)
     if failed:
         raise failed
 
 
-def study(configs, device="auto", folder=None):
+def study(configs, device="auto", folder=None, deadline=None):
     """Make every study of STUDIES that the records of ``configs`` lack.
 
     Runs without a record or without weights, and diverged runs, are skipped. Every
@@ -50,6 +55,8 @@ def study(configs, device="auto", folder=None):
         configs: a list of RunConfigs.
         device: the device to evaluate on, as for `pick_device`.
         folder: the folder of the records; data/runs if None.
+        deadline: a time.time() after which no further point is begun; the next call
+            makes the rest.
 
     Returns:
         The number of points added.
@@ -59,16 +66,16 @@ def study(configs, device="auto", folder=None):
     """
     recorded = records.find(configs, folder)
     subjects = [Subject(config, recorded, device) for config in configs]
-    return sum(_study(subject, folder) for subject in subjects)
+    return sum(_study(subject, folder, deadline) for subject in subjects)
 
 
-def _study(subject, folder):
+def _study(subject, folder, deadline):
     """Add the points that the record of a run lacks; returns their number.
 
     The run is claimed meanwhile: of two processes that study one run, the second waits
     and then reads the record that the first has written.
     """
-    if not subject.can_be_studied:
+    if over(deadline) or not subject.can_be_studied:
         return 0
     added = 0
     with claim(subject.config, wait=True):
@@ -82,6 +89,8 @@ def _study(subject, folder):
                 record["studies"][name] = known
                 records.save(record, folder)
                 added += 1
+                if over(deadline):
+                    return added
     return added
 
 

@@ -34,7 +34,8 @@ def lock_path(config) -> Path:
 def epochs_done(config):
     """How many epochs the run's checkpoint has finished; 0 without a readable one."""
     try:  # mapped, not read: the weights are not wanted
-        state = torch.load(checkpoint_path(config), mmap=True, weights_only=True)
+        path = checkpoint_path(config)
+        state = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
         return state["epoch"]
     except Exception:  # no checkpoint, or a damaged one, which `resume` will report
         return 0

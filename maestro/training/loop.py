@@ -56,6 +56,10 @@ class Training:
         precision="auto",
     ):
         self.config, self.device = config, pick_device(device)
+        if self.device.type == "cuda":
+            # cuDNN's attention plans every shape of a batch anew, and its dropout is
+            # rounded in PyTorch 2.11
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.group, self.recorder = group, recorder
         self.method = methods.make(config)
         self.phases = self.method.phases(config.recipe)

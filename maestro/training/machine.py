@@ -4,6 +4,7 @@ A record never holds the name of the machine.
 """
 
 import functools
+import os
 import platform
 import subprocess
 import time
@@ -165,7 +166,10 @@ def made():
 
 
 def commit():
-    """The package's commit, with "+" for uncommitted changes; None without git."""
+    """The package's commit, with "+" for uncommitted changes.
+
+    Without git it is that of the variable MAESTRO_COMMIT, or None.
+    """
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run(
@@ -175,5 +179,5 @@ def commit():
             [*git, "status", "--porcelain", "maestro"], capture_output=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("MAESTRO_COMMIT")
     return head.strip() + ("+" if changed else "")
