@@ -25,6 +25,7 @@ from ..lowrank.counting import costs
 from ..lowrank.forms import DENSE, TWO_MAPS
 from ..lowrank.layers import LowRankWeight
 from ..lowrank.merging import form_times
+from ..lowrank.penalty import tail_floor
 from .budget import dense_footprint, dense_twin, layers_of, megabytes
 from .latency import milliseconds, repeated, timed
 
@@ -138,9 +139,8 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
 
     lambda_gl: the weight at which an average column's norm would fall to zero within
     the training, times RULE. eps_ps: a power of ten above the importance at which a
-    subgradient leaves unneeded columns, at most (lr lambda_gl r)^2 / 4 for the widest
-    layer; momentum lowers it (the chapter on LeNet). Both are where to start from, and
-    hold for SGD alone.
+    subgradient leaves unneeded columns of the widest layer: `tail_floor` without
+    momentum, which lowers it. Both are where to start from, and hold for SGD alone.
 
     Args:
         net: a network, factorised or not; it stays as it is.
@@ -172,7 +172,7 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
     if low_rank_layers(dense):
         dense = merge(dense_twin(net))
     lambda_gl = _lambda(low, steps * lr / (1 - momentum))
-    floor = (lr * lambda_gl * max(ranks(low).values())) ** 2 / 4
+    floor = tail_floor(lr, lambda_gl, max(ranks(low).values()))  # without momentum
     figures = {
         "lambda_gl": float(f"{lambda_gl:.1e}"),
         "eps_ps": 10.0 ** math.ceil(math.log10(FLOORS * floor)),

@@ -13,6 +13,7 @@ from .penalty import (
     importance,
     proximal_step,
     suffix_norms,
+    tail_floor,
 )
 from .sampling import MODES, Masks, RankSampler, expected_columns, sample
 from .shrinking import energy_ranks, shrink, truncate
@@ -44,6 +45,7 @@ __all__ = [
     "sample",
     "shrink",
     "suffix_norms",
+    "tail_floor",
     "tangent_gradients",
     "truncate",
 ]

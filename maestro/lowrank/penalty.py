@@ -19,6 +19,19 @@ from ..config import number
 from .factorize import low_rank_layers
 
 
+def tail_floor(lr, lambda_gl, columns, momentum=0.0):
+    """The importance at which a tail of unneeded columns stays under SGD.
+
+    Only the lasso moves the tail. Its last column is in all suffixes, and each step
+    takes that column across the origin, at the norm lr * lambda_gl * columns /
+    (2 (1 + momentum)) in either factor. The columns before it fade, but every suffix
+    contains the last one. (Not in the paper; the chapter on LeNet.)
+
+    columns: how many there are in the tail.
+    """
+    return (lr * lambda_gl * columns / (2 * (1 + momentum))) ** 2
+
+
 def suffix_norms(matrix):
     """The Frobenius norms ||M_{b:}|| (r,) of columns b..r of M (rows, r), b = 1..r."""
     return _root(_tail_sums(_column_squares(matrix))).flip(-1)

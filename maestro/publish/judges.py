@@ -169,8 +169,7 @@ def pufferfish_text(evidence):
     """The Transformer beside Pufferfish, at the paper's scale."""
     [setting] = [one for one in evidence.of(TRANSFORMER) if one.scale == "paper"]
     runs = setting.runs | evidence.find(baselines.pufferfish("transformer", "paper"))
-    given = LOWER_BY_6, PERPLEXITY, log(LOWER)
-    return _beside_factors(setting, runs, *given)
+    return _beside_factors(setting, runs, LOWER_BY_6, PERPLEXITY, log(LOWER))
 
 
 def table_4(evidence):

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import points, speed
 from .cells import variant_name
-from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, gap, worst
+from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, Gap, any_holds, gap, worst
 from .ranks import nested, rank_history
 from .records import final_ranks
 from .variants import by_lambda, of_variant, per_run
@@ -115,9 +115,8 @@ def smaller_and_better(records, paper=None):
         f"{dense.perplexity.mean():.2f} dense"
         f"{bounds(gaps[best], PERPLEXITY.say)}"
     )
-    word, say = gaps[best].above(0), "perplexity {:.2f}".format
-    if word == FAILS and any(one.above(0) != FAILS for one in gaps.values()):
-        word = UNDECIDED
+    word = any_holds([one.above(0) for one in gaps.values()])
+    say = "perplexity {:.2f}".format
     return Verdict(claim, word, ours, theirs, n, 0.0, scale, sentence, say)
 
 

@@ -12,7 +12,6 @@ from ..config import variant
 from . import systems
 from .cells import plus_minus, ratio
 from .confidence import LEVEL, gap, paired
-from .records import config_of
 from .variants import of_variant, per_run
 from .verdicts import SIZE, Verdict, bounds
 
@@ -72,14 +71,9 @@ def beside_dense(records, level=LEVEL):
         variants without such a seed are left out.
     """
     columns = ["label", "system", "params", "macs", "above", "n"]
-    rows, dense, accuracy = [], {}, {}
-    for record in records.values():
-        config = config_of(record)
-        seeds = accuracy.setdefault(variant(config), {})
-        if record["status"] == "finished":
-            seeds[config.seed] = record["final"]["test_accuracy"]
+    rows, dense, accuracy = [], {}, systems.merits(records)
     for row in systems.accounts(records).itertuples():
-        ours = accuracy[variant(row.config)]
+        ours = accuracy.get(variant(row.config), {})
         if row.system == "dense":
             dense = ours
             continue

@@ -38,6 +38,16 @@ def worst(words):
     return next(word for word in (FAILS, UNDECIDED, HOLDS) if word in words)
 
 
+def any_holds(words):
+    """The verdict on "one of them does", from the verdicts ``words`` on each.
+
+    The caller tests each at its part of the level.
+    """
+    if HOLDS in words:
+        return HOLDS
+    return FAILS if set(words) == {FAILS} else UNDECIDED
+
+
 def gap(ours, other=None, level=LEVEL):
     """The `Gap` between the means of two samples, or between one mean and zero.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .cells import variant_name
 from .claims import cuts_of, fewest, grouped
-from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, gap, worst
+from .confidence import FAILS, HOLDS, LEVEL, any_holds, gap, worst
 from .published import printed_row
 from .verdicts import ACCURACY, POINTS, Verdict, bounds, in_margin, in_order
 
@@ -69,7 +69,7 @@ def smaller_and_as_good(records, paper=None, measure=ACCURACY):
     words = {x: one.above(-measure.margin) for x, one in gaps.items()}
     good = [x for x, word in words.items() if word == HOLDS]
     named = min(good, key=shares.get) if good else max(gaps, key=lambda x: gaps[x].mean)
-    word = HOLDS if good else _of_some(words.values())
+    word = any_holds(words.values())
     sentence = (
         f"{shares[named]:.2f}× the parameters at {variant_name(named)}, "
         f"{measure.say(gaps[named].mean)} to dense{bounds(gaps[named], measure.say)}"
@@ -82,11 +82,6 @@ def smaller_and_as_good(records, paper=None, measure=ACCURACY):
     return Verdict(
         claim, word, shares[named], theirs, n, measure.margin, scale, sentence, say
     )
-
-
-def _of_some(words):
-    """The word on "one of them does", if none of the ``words`` says that it holds."""
-    return FAILS if set(words) == {FAILS} else UNDECIDED
 
 
 def smaller_with_lambda(records):

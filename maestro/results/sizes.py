@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .cells import NOT_RUN, plus_minus
-from .confidence import FAILS, HOLDS, LEVEL, UNDECIDED, gap
+from .confidence import HOLDS, LEVEL, any_holds, gap
 from .records import config_of
 from .variants import refuse_mixed
 from .verdicts import ACCURACY, POINTS, SIGNS, Verdict, bounds
@@ -229,14 +229,12 @@ def _verdict(rows, name, share, unit):
     found = {key: gap(some.points, level=level) for key, some in groups.items()}
     best = max(found, key=lambda key: found[key].mean)
     n, say = len(groups[best]), ACCURACY.say
-    word = found[best].above(-POINTS)
-    if word == FAILS and any(g.above(-POINTS) != FAILS for g in found.values()):
-        word = UNDECIDED
-    good = [g for g in found.values() if g.above(-POINTS) == HOLDS]
+    words = [one.above(-POINTS) for one in found.values()]
+    word = any_holds(words)
     sentence = (
         f"best by {best} {say(found[best].mean)}"
         f"{bounds(found[best], say)}, margin {say(-POINTS)}; "
-        f"{len(good)} of {len(found)} searches hold at this level"
+        f"{words.count(HOLDS)} of {len(found)} searches hold at this level"
     )
     scale = mine.scale.iloc[0]
     return Verdict(claim, word, found[best].mean, 0, n, POINTS, scale, sentence, say)

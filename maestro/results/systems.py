@@ -181,8 +181,8 @@ def differences_table(records, pairs):
     Returns:
         A DataFrame with a row for each pair: its bounds, and the seeds that both have.
     """
-    merits = _merits(records, ACCURACY)
-    of = {r.label: merits[variant(r.config)] for r in _finished(records).itertuples()}
+    found = merits(records)
+    of = {r.label: found[variant(r.config)] for r in _finished(records).itertuples()}
     rows = {}
     for one, other in pairs:
         both = _both(of.get(one, {}), of.get(other, {}), by_seed=True)
@@ -193,6 +193,17 @@ def differences_table(records, pairs):
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["network", "above"])
     return table
+
+
+def merits(records, measure=ACCURACY):
+    """{variant: {seed: merit by ``measure``}} of the runs that did not diverge."""
+    found = {}
+    for record in records.values():
+        if record["status"] != "diverged":
+            config = config_of(record)
+            merit = measure.merit(record["final"][measure.column])
+            found.setdefault(variant(config), {})[config.seed] = merit
+    return found
 
 
 def missing_systems(configs, records):
@@ -211,7 +222,7 @@ def frontier(records):
     Columns: system, numbers (bits to deploy, relative), macs (relative), error (of the
     test, relative), error_std, n. Empty without a dense run.
     """
-    table = accounts(records).query("n > 0")
+    table = _finished(records)
     dense = table[table.system == "dense"]
     if dense.empty:
         return pd.DataFrame(columns=["system", "numbers", "macs", "error", "n"])
@@ -344,7 +355,7 @@ def _pairs(records, measure, champion="Maestro", by_seed=False):
 
     The last two are None where the champion has none as small.
     """
-    table, merits, pairs = _finished(records), _merits(records, measure), []
+    table, found, pairs = _finished(records), merits(records, measure), []
     for row in table.itertuples():
         aside = row.config.method in OURS and row.system != "Maestro"
         if row.system in ("dense", champion) or aside:
@@ -353,7 +364,7 @@ def _pairs(records, measure, champion="Maestro", by_seed=False):
         smaller = [one for one in ours if one.bits <= row.bits]
         best, both = max(smaller, key=lambda one: one.bits, default=None), None
         if best is not None:
-            sides = (merits[variant(one.config)] for one in (best, row))
+            sides = (found[variant(one.config)] for one in (best, row))
             both = _both(*sides, by_seed)
         pairs.append((row, best, both))
     return pairs
@@ -362,17 +373,6 @@ def _pairs(records, measure, champion="Maestro", by_seed=False):
 def _finished(records):
     """The rows of `accounts` with a run that did not diverge."""
     return accounts(records).query("n > 0")
-
-
-def _merits(records, measure):
-    """{variant: {seed: merit}} of the runs that did not diverge."""
-    merits = {}
-    for record in records.values():
-        if record["status"] != "diverged":
-            config = config_of(record)
-            merit = measure.merit(record["final"][measure.column])
-            merits.setdefault(variant(config), {})[config.seed] = merit
-    return merits
 
 
 def _both(ours, theirs, by_seed):
