@@ -18,6 +18,7 @@ from maestro.campaign.experiments import (
     sampling_finalists,
 )
 from maestro.campaign.scales import COMPACT
+from maestro.datasets.originals import CIFAR10_COPY
 from maestro.paths import ROOT
 from maestro.publish import autodoc
 from maestro.results import (
@@ -423,6 +424,7 @@ def test_what_the_compact_systems_say():
     longer = table[table.system.isin(["IMP", "RareGems"])]
     gems, dense = table.loc["RareGems, density 0.5"], table.loc[wide]
     assert longer.epochs.min() == 10 == dense.epochs
+    assert list(table.epochs[["IMP, 3 rounds", "IMP, 6 rounds"]]) == [17, 29]
     higher = longer.accuracy.drop("RareGems, density 0.25")
     assert (higher > table.accuracy["dense"]).all() and dense.macs < gems.macs
     assert dense.bits / gems.bits == pytest.approx(1.08, abs=0.005)
@@ -432,3 +434,19 @@ def test_what_the_compact_systems_say():
     tried = tries.loc[[*larger, "spectral init., FD, 50% wanted"], columns]
     slow, fast = (tried[column].astype(float) for column in columns)
     assert (slow - fast).between(13, 23).all()
+
+
+def test_every_run_on_cifar10_used_the_copy():
+    """Chapters 11 and 12, and the limitations."""
+    data = [r["data"] for r in records.read_all()[0].values()]
+    prints = {one["fingerprint"] for one in data if one["task"].startswith("cifar10")}
+    assert prints == {CIFAR10_COPY}
+
+
+def test_the_compact_network_takes_less_than_an_hour():
+    """How to reproduce: 11 epochs on one core."""
+    dense = [c for c in compact_cifar10() if c.method == "dense"]
+    for record in records.find(dense).values():
+        if record["dense"]["params"] > 500_000:
+            assert sum(records.epoch_seconds(record["history"])) < 3600
+            assert record["final"]["test_accuracy"] > 90

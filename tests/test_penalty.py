@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 import maestro
-from maestro.lowrank import add_lasso_gradient, proximal_step, suffix_norms
+from maestro.lowrank import (
+    add_lasso_gradient,
+    proximal_step,
+    suffix_norms,
+    tail_floor,
+)
 from maestro.models import LeNet
 
 
@@ -386,3 +391,20 @@ def test_a_small_proximal_step_is_a_step_along_the_gradient():
     proximal_step(net, 1e-7)
     for factor, want in zip(factors(net), expected, strict=True):
         torch.testing.assert_close(factor.detach(), want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_tail_that_only_the_lasso_moves_stays_at_its_floor():
+    """Without momentum; the chapter on exact zeros checks the floor with momentum."""
+    generator = torch.Generator().manual_seed(0)
+    factors = [
+        1e-3 * torch.randn(m, 12, generator=generator, dtype=torch.float64)
+        for m in (9, 7)
+    ]
+    net = nn.Sequential(maestro.LowRankLinear(*factors))
+    sgd = torch.optim.SGD(net.parameters(), 0.01)
+    for _ in range(3000):
+        sgd.zero_grad()
+        (1e-3 * maestro.hierarchical_group_lasso(net)).backward()
+        sgd.step()
+    floor = tail_floor(0.01, 1e-3, 12)
+    assert maestro.importance(net[0])[0].item() == pytest.approx(floor, rel=0.02)
