@@ -244,6 +244,28 @@ def test_a_finished_run_leaves_its_record_and_weights_only(
     assert few_digits.evaluate(model.eval()).items() <= record["final"].items()
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 10), (4, 3)])
+def test_checkpoints_that_take_long_are_written_less_often(
+    seconds, count, few_digits, digits_config, folders, monkeypatch
+):
+    """One is due after a second; of 4 seconds to write, 4 seconds after it is there."""
+    now, written = [0.0], []
+
+    def save(state, path):
+        if path.parent.name == "checkpoints":
+            written.append(now[0])
+            now[0] += seconds
+
+    def stop():  # a step takes a bit more than a second
+        now[0] += 1.1
+
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 1)
+    monkeypatch.setattr(fit.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(fit, "save_state", save)
+    fit.fit(digits_config(epochs=2, batch_size=32), task=few_digits, stop=stop)
+    assert len(written) == count
+
+
 def test_a_full_disk_at_the_end_keeps_the_checkpoint(
     few_digits, digits_config, folders, monkeypatch
 ):

@@ -17,7 +17,7 @@ import torch
 from maestro import datasets
 from maestro.campaign import experiments, workers
 from maestro.campaign.process import claim
-from maestro.campaign.progress import describe
+from maestro.campaign.progress import Pace, describe
 from maestro.results import records
 from maestro.system import DiskError, threads
 from maestro.training.loop import Training
@@ -60,7 +60,7 @@ process.fit = logged
 if __name__ == "__main__":
     configs = [RunConfig.from_dict(c) for c in json.loads(sys.argv[1])]
     try:
-        workers.run(configs, "cpu", int(sys.argv[2]))
+        workers.run(configs, "cpu", int(sys.argv[2]), minutes=json.loads(sys.argv[4]))
     except KeyboardInterrupt:
         sys.exit(130)
     except RuntimeError as error:
@@ -68,14 +68,14 @@ if __name__ == "__main__":
 """
 
 
-def start(house, configs, workers=1, together=1):
+def start(house, configs, workers=1, together=1, minutes=None):
     (house.root / "driver.py").write_text(DRIVER)
     images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), np.uint8)
     arrays = {"train_images": images, "test_images": images}
     arrays |= dict.fromkeys(("train_labels", "test_labels"), np.arange(64) % 10)
     np.savez(house.root / "digits.npz", **arrays)
     told = json.dumps([config.to_dict() for config in configs])
-    return house.start("driver.py", told, workers, together)
+    return house.start("driver.py", told, workers, together, json.dumps(minutes))
 
 
 def trained(house):
@@ -132,6 +132,30 @@ def test_a_run_in_a_few_words(digits_config):
     assert describe(narrow) == words
     quick = replace(narrow, recipe=replace(narrow.recipe, precision="auto"))
     assert describe(quick) == f"{words}, precision auto"
+
+
+def test_the_time_of_a_run_is_that_of_its_kind_else_of_its_network(
+    folders, digits_config
+):
+    pace, dense, maestro = Pace("cpu"), digits_config("dense"), digits_config("maestro")
+    assert pace.expected(dense) == 0  # nothing is known
+    for seconds in (5, 2, 4):
+        pace.note(dense, seconds)
+    assert pace.expected(dense) == 3 * 4  # epochs times their median
+    assert pace.expected(maestro) == 3 * 4  # another method, the same network
+    pace.note(maestro, 10)
+    assert (pace.expected(maestro), pace.expected(dense)) == (3 * 10, 3 * 4)
+    assert pace.expected(replace(dense, task="mnist")) == 0
+
+
+def test_what_does_not_fit_into_the_time_left_is_not_started(folders, digits_config):
+    pace, now = Pace("cpu"), time.time()
+    long, short = digits_config(epochs=30), digits_config(epochs=2)
+    pace.note(long, 10)
+    assert workers._fitting([long, short], 2, pace, None) == [long, short]
+    assert workers._fitting([long, short], 2, pace, now + 100) == [short]
+    assert workers._fitting([short, short], 1, pace, now + 100) == [short]
+    assert workers._fitting([long, short], 2, pace, now - 1) == []
 
 
 def test_a_claimed_run_is_left_alone(folders, digits_config):
@@ -327,6 +351,19 @@ def test_a_campaign_that_is_stopped_keeps_all_that_was_done(house, digits_config
     run.load_state_dict(torch.load(path, weights_only=True))
     assert run.step + run.epoch > 0 and not run.finished
     assert list(house.root.rglob("*.part")) == []
+
+
+def test_a_campaign_keeps_its_time_budget(house, digits_config):
+    """Runs in progress stop with their checkpoints; the others are not started."""
+    long, never = (digits_config(seed=s, epochs=100_000) for s in (0, 1))
+    process = start(house, [long, never], minutes=0.25)
+    _, err = process.communicate()
+    assert process.returncode == 0 and "Traceback" not in err
+    stopped, waiting = err.splitlines()
+    assert stopped == f"[1/2] {describe(long)}: stopped; its checkpoint is written"
+    assert waiting == "no time left for 1 of 2 runs"
+    assert never.id not in trained(house)
+    assert records.read_all(house.runs) == ({}, {})
 
 
 def test_a_campaign_that_is_killed_blocks_nobody(house, digits_config):

@@ -53,7 +53,8 @@ class Pace:
     """Expected seconds of runs, from the epochs of earlier runs of the same kind.
 
     The kind of a run is its task, model, size and method. Only runs on the same device
-    and as many processes count. A kind without epochs has no expectation; its runs may
+    and as many processes count. For a kind without epochs, those of other methods on
+    the same network count. A network without epochs has no expectation; its runs may
     start, so that their epochs can be measured.
     """
 
@@ -68,19 +69,21 @@ class Pace:
                     self.note(config, seconds)
 
     def note(self, config, seconds):
-        self.seconds.setdefault(self._kind(config), []).append(seconds)
+        for kind in self._kinds(config):
+            self.seconds.setdefault(kind, []).append(seconds)
 
     def expected(self, config):
-        """The seconds that ``config`` still needs; 0 if its kind has no epochs."""
-        seen = self.seconds.get(self._kind(config))
-        if not seen:
-            return 0
+        """The seconds that ``config`` still needs; 0 if its network has no epochs."""
         left = epochs(config) - epochs_done(config)
-        return statistics.median(seen[-50:]) * left
+        for kind in self._kinds(config):
+            if seen := self.seconds.get(kind):
+                return statistics.median(seen[-50:]) * left
+        return 0
 
-    def _kind(self, config):
-        size = tuple(sorted(config.size.items()))
-        return config.task, config.model, size, config.method
+    def _kinds(self, config):
+        """The kind of ``config``, and the wider one of all methods on its network."""
+        network = config.task, config.model, *sorted(config.size.items())
+        return (*network, config.method), network
 
 
 def _short(value):

@@ -174,7 +174,7 @@ def _run_all(todo, workers, given, progress):
                 worker.stop()
     if stopping:
         raise KeyboardInterrupt
-    _report_waiting(waiting, progress)
+    _report_waiting(waiting, todo, progress)
     return [str(worker) for worker in ended if worker.end.failed]
 
 
@@ -192,9 +192,10 @@ def _take_in(epoch, shown, pace):
     pace.note(epoch.config, epoch.seconds)
 
 
-def _report_waiting(waiting, shown):
+def _report_waiting(waiting, todo, shown):
     if waiting and shown:
-        print(f"{len(waiting)} runs were not started: no time left", file=sys.stderr)
+        words = f"no time left for {len(waiting)} of {len(todo)} runs"
+        print(words, file=sys.stderr)
 
 
 @contextmanager
@@ -251,4 +252,4 @@ def _run_together(todo, device, folder, progress, deadline, how):
                 raise RunsFailed(f"{describe(config)}: {error}") from error
         if group.any(signals.poll()):
             raise KeyboardInterrupt
-    _report_waiting(waiting, shown)
+    _report_waiting(waiting, todo, shown)

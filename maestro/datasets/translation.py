@@ -80,12 +80,14 @@ class TranslationTask:
         for pool in order.split(100 * batch_size):
             by_length = pool[key[pool].sort(stable=True).indices]
             batches += by_length.split(batch_size)
+        # sent to the device at once: an upload in every step would wait for the step
+        sizes = [len(batch) for batch in batches]
+        placed = torch.cat(batches).to(source.device).split(sizes)
         for i in torch.randperm(len(batches), generator=generator)[done:].tolist():
             lengths = self.lengths[:, batches[i]].max(1).values
             # a CUDA graph is recorded for each shape of batch, so shapes are few
             lengths = (lengths + self.multiple - 1) // self.multiple * self.multiple
-            picked = batches[i].to(source.device)
-            rows = source[picked, : lengths[0]], target[picked, : lengths[1]]
+            rows = source[placed[i], : lengths[0]], target[placed[i], : lengths[1]]
             # the start of a row is given; all other symbols are predicted
             yield rows, int((target_lengths[batches[i]] - 1).sum())
 

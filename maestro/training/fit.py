@@ -19,7 +19,9 @@ from .memory import keep_memory
 from .record import record_of
 from .replay import CudaRecorder
 
-CHECKPOINT_SECONDS = 30  # the least time between two checkpoints
+# the least time between two checkpoints; if writing one takes more than a second, the
+# least time for each of these seconds
+CHECKPOINT_SECONDS = 30
 # what a good checkpoint raises where it cannot be read, or has no room, just now
 NOT_DAMAGED = OSError, MemoryError, torch.OutOfMemoryError
 
@@ -41,8 +43,9 @@ def fit(
 ):
     """Train ``config``, from its checkpoint if it has one, and write its record.
 
-    A checkpoint is written at most every CHECKPOINT_SECONDS, and removed once the
-    record is written. The final weights go to `weights_path`, for studies.
+    A checkpoint is written at most every CHECKPOINT_SECONDS, less often if writing it
+    takes long, and removed once the record is written. The final weights go to
+    `weights_path`, for studies.
 
     Args:
         config, device, task: as for `Training`.
@@ -69,18 +72,19 @@ def fit(
     recorder = CudaRecorder(device) if replays and device.type == "cuda" else None
     training = Training(config, device, task, group, recorder, precision)
     training = resume(training, checkpoint)
-    saved = time.monotonic()
+    due = time.monotonic() + CHECKPOINT_SECONDS
 
     def after_step(training):
-        nonlocal saved
+        nonlocal due
         stopping = stop is not None and group.any(stop())
-        due = stopping or time.monotonic() - saved > CHECKPOINT_SECONDS
-        if due and group.main:
+        if group.main and (stopping or time.monotonic() > due):
             if device.type == "cuda":  # count its pending kernels as training
                 torch.cuda.synchronize(device)
                 training.meter.read("training")
+            began = time.monotonic()
             save_state(training.state_dict(), checkpoint)
             saved = time.monotonic()
+            due = saved + CHECKPOINT_SECONDS * max(1, saved - began)
         if stopping:
             raise Interrupted(config.id)
 
