@@ -408,3 +408,27 @@ def test_a_tail_that_only_the_lasso_moves_stays_at_its_floor():
         sgd.step()
     floor = tail_floor(0.01, 1e-3, 12)
     assert maestro.importance(net[0])[0].item() == pytest.approx(floor, rel=0.02)
+
+
+def test_with_momentum_a_tail_can_stay_above_its_floor():
+    """A swing of two steps each way, at 1 and 0.9 times lr * lambda_gl / (1 + 0.9^2).
+
+    From the balance of v' = 0.9 v + g and u' = u - lr v', with g = +1, +1, -1, -1.
+    """
+    lr, lambda_gl, momentum = 0.01, 1e-3, 0.9
+    unit = lambda_gl / (1 + momentum**2)
+    ones = [torch.tensor([[1.0]], dtype=torch.float64) for _ in range(2)]
+    net = nn.Sequential(maestro.LowRankLinear(*(lr * unit * one for one in ones)))
+    sgd = torch.optim.SGD(net.parameters(), lr, momentum)
+    for factor in factors(net):
+        sgd.state[factor]["momentum_buffer"] = torch.full_like(
+            factor, -(1 + momentum) * unit
+        )
+    norms = []
+    for _ in range(8):
+        sgd.zero_grad()
+        (lambda_gl * maestro.hierarchical_group_lasso(net)).backward()
+        sgd.step()
+        norms.append(maestro.importance(net[0])[0].item() ** 0.5)
+    torch.testing.assert_close(norms, 4 * [momentum * lr * unit, lr * unit])
+    assert min(norms) > 1.8 * tail_floor(lr, lambda_gl, 1, momentum) ** 0.5

@@ -138,9 +138,10 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
     The random numbers of a training that follows stay as they would have been.
 
     lambda_gl: the weight at which an average column's norm would fall to zero within
-    the training, times RULE. eps_ps: a power of ten above the importance at which a
-    subgradient leaves unneeded columns of the widest layer: `tail_floor` without
-    momentum, which lowers it. Both are where to start from, and hold for SGD alone.
+    the training, times RULE. eps_ps: a power of ten, at least FLOORS times the
+    importance at which a subgradient leaves unneeded columns of the widest layer:
+    `tail_floor` without momentum, because with momentum the tail can stay lower or
+    higher. Both are where to start from, and hold for SGD alone.
 
     Args:
         net: a network, factorised or not; it stays as it is.

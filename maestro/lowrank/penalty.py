@@ -20,12 +20,14 @@ from .factorize import low_rank_layers
 
 
 def tail_floor(lr, lambda_gl, columns, momentum=0.0):
-    """The importance at which a tail of unneeded columns stays under SGD.
+    """The least importance that a tail of unneeded columns can keep under SGD.
 
     Only the lasso moves the tail. Its last column is in all suffixes, and each step
     takes that column across the origin, at the norm lr * lambda_gl * columns /
     (2 (1 + momentum)) in either factor. The columns before it fade, but every suffix
-    contains the last one. (Not in the paper; the chapter on LeNet.)
+    contains the last one. Without momentum the tail stays there. With momentum it can
+    also swing for several steps each way, at larger norms. (Not in the paper; the
+    chapters on LeNet and on exact zeros.)
 
     columns: how many there are in the tail.
     """
