@@ -213,6 +213,11 @@ def test_what_is_said_of_a_wanted_size_and_of_a_full_pass_is_so():
     above -= table["grid of λ (%)"].astype(float)
     shares = above.index.str.rstrip("×").astype(float)
     assert (above[shares < 0.3] > 0).all() and (above[shares > 0.3] < 0).all()
+    grid_at = table["grid of λ (%)"].astype(float).set_axis(shares)
+    for share, some in asked.groupby("target"):
+        difference = gap(some.accuracy - grid_at[share])
+        assert (difference.low > 0) == (share in (0.13, 0.25))
+        assert difference.high > 0
     rows = ablation.ablation(records.find(baselines.ablation("lenet", "paper")))
     more = rows.params["with a full pass, distilled"] / rows.params["Maestro"]
     assert 1.05 < more < 1.15  # "a tenth more parameters"
@@ -391,6 +396,12 @@ def test_what_is_said_of_the_compact_network_is_so():
     assert len(verdicts) == 3 and {v.word for v in verdicts} == {FAILS}
     points = sampling.cut_points(runs).query("share == 0.5 and way != 'dense'")
     kept = points.groupby(["sampler", "order"]).accuracy.mean().unstack()
+    once = small.above["cut once, none, 50% wanted"].mean - small.above[half].mean
+    assert 0.8 < once < 1.4
+    ends = sampling.cut_points(runs).query("share == 0.25 and order == 'SVD'")
+    ends = ends.groupby("sampler").accuracy.agg(["mean", "size"])
+    assert -1.4 < ends["mean"]["none"] - ends["mean"]["upper"] < -0.8
+    assert ends["size"]["none"] == ends["size"]["upper"] == 3
     dense = sampling.cut_points(runs).query("share == 0.5 and way == 'dense'")
     assert abs(dense.points.mean() + 14.2) < 0.5
     left = points.groupby(["sampler", "order"]).points.mean()
