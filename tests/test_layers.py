@@ -572,3 +572,55 @@ def test_compiled_as_often_as_a_dense_network():
             compiled(torch.randn(size, 2, 8, 8))
         counts.append(counter.frame_count)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [nn.Linear(4, 3), nn.Conv2d(4, 3, 2), nn.ConvTranspose2d(4, 3, 2)],
+    ids=["linear", "convolution", "transposed"],
+)
+def test_the_input_has_the_name_that_pytorch_gives_it(dense):
+    x = torch.randn(2, 4, 4, 4)
+    net = maestro.factorize(nn.Sequential(dense))
+    assert torch.equal(net[0](input=x), net(x))
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [
+        nn.Linear(4, 3, bias=False),
+        nn.Conv2d(4, 3, 2, bias=False),
+        nn.ConvTranspose2d(4, 3, 2, bias=False),
+    ],
+    ids=["linear", "convolution", "transposed"],
+)
+def test_a_layer_without_columns_passes_gradients_of_zero_on(dense):
+    """DistributedDataParallel waits for the gradient of every parameter before it."""
+    net = maestro.factorize(nn.Sequential(nn.Conv2d(4, 4, 1), dense))
+    maestro.truncate(net, {"1": 0})
+    net(torch.randn(2, 4, 4, 4)).sum().backward()
+    for parameter in net.parameters():
+        assert parameter.grad is not None and not parameter.grad.any()
+
+
+def test_what_is_cut_or_loaded_in_inference_mode_can_be_trained():
+    dense = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+    net, other = (maestro.factorize(copy.deepcopy(dense)) for _ in range(2))
+    maestro.truncate(other, {"1": 2})
+    x = torch.randn(3, 6)
+
+    def step(optimizer):
+        net(x).square().sum().backward()
+        optimizer.step()
+
+    optimizer = torch.optim.Adam(net.parameters())
+    step(optimizer)
+    with torch.inference_mode():
+        maestro.truncate(net, {"0": 3}, optimizer)
+    step(optimizer)
+    with torch.inference_mode():
+        maestro.order_by_data(net, x.clone())
+    step(torch.optim.Adam(net.parameters()))
+    with torch.inference_mode():
+        net.load_state_dict(other.state_dict())
+    step(torch.optim.Adam(net.parameters()))

@@ -108,3 +108,79 @@ def test_without_batch_norm_nothing_is_computed(few_digits):
             raise AssertionError("it was called")
 
     maestro.recalibrate(Refuses(1, 1), few_digits.epoch(30, seed=0))
+
+
+class Frozen(nn.Sequential):
+    """Its second module stays in evaluation mode, whatever mode is asked for."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_norms_that_the_network_freezes_keep_their_statistics(training):
+    net = Frozen(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.BatchNorm1d(6)).train(training)
+    net[1].running_mean.fill_(7.0)
+    maestro.recalibrate(net, [torch.randn(8, 4)])
+    assert (net[1].running_mean == 7).all() and not net[1].training
+    assert net[2].running_mean.mean() < -5  # of what the frozen norm gives out
+    assert net[2].training == training
+
+
+def test_a_frozen_norm_runs_as_it_is_before_the_others():
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.BatchNorm1d(4)).train()
+    net[0].eval()
+    net[0].running_mean.fill_(2.0)
+    x = torch.randn(16, 4)
+    maestro.recalibrate(net, [x])
+    torch.testing.assert_close(net[1].running_mean, net[0](x).mean(0))
+    assert net[0].num_batches_tracked == 0 and not net[0].training
+
+
+def test_a_norm_that_no_batch_reaches_keeps_its_statistics():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            return self.used(x)
+
+    net = Unused()
+    net.unused(torch.randn(8, 4) + 7)
+    before = {k: v.clone() for k, v in net.unused.state_dict().items()}
+    maestro.recalibrate(net, [torch.randn(8, 4)])
+    for name, value in net.unused.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert net.used.num_batches_tracked == 1
+
+
+def test_statistics_that_are_not_finite_are_replaced():
+    net = nn.BatchNorm1d(4)
+    net.running_mean.fill_(torch.nan)
+    maestro.recalibrate(net, [torch.randn(8, 4)])
+    assert net.running_mean.isfinite().all()
+
+
+def test_instance_norms_run_as_in_evaluation_and_keep_their_statistics():
+    net = nn.Sequential(
+        nn.InstanceNorm2d(3, track_running_stats=True), nn.BatchNorm2d(3)
+    )
+    net[0].running_mean.fill_(7.0)
+    maestro.recalibrate(net, [torch.randn(4, 3, 5, 5)])
+    assert (net[0].running_mean == 7).all() and net[0].training
+    assert net[1].running_mean.mean() < -5
+
+
+def test_in_inference_mode_the_network_can_be_trained_afterwards():
+    net = network().train()
+    with torch.inference_mode():
+        maestro.recalibrate(net, [torch.randn(8, 4)])
+    net(torch.randn(8, 4)).sum().backward()
+
+
+def test_batches_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="batches is int: it takes an iterable"):
+        maestro.recalibrate(network(), 5)

@@ -40,9 +40,9 @@ def numbers(net):
     return torch.cat([p.detach().flatten().clone() for p in net.parameters()])
 
 
-def settled(net):
-    """Whether steps have nothing to look for any more."""
-    return not any(layer in watching._resized for layer in net)
+def settled(optimizer):
+    """Whether the optimiser's steps have nothing to look for any more."""
+    return watching._checked.get(optimizer) == watching._changes[0]
 
 
 # state of other shapes
@@ -63,7 +63,7 @@ def test_an_optimizer_that_was_not_told_of_a_cut_is_stopped(kind, ranks):
     assert torch.equal(numbers(net), before)
     maestro.shrink(net, optimizer, 0.0)
     step(net, optimizer)
-    assert settled(net)
+    assert settled(optimizer)
 
 
 @every_optimizer
@@ -91,7 +91,7 @@ def test_an_optimizer_made_anew_goes_on(kind):
     optimizer = OPTIMIZERS[kind](net.parameters())
     for _ in range(2):
         step(net, optimizer)
-    assert settled(net)
+    assert settled(optimizer)
 
 
 def test_without_state_there_is_nothing_to_tell():
@@ -114,8 +114,25 @@ def test_another_optimizer_is_not_bothered():
     optimizer = OPTIMIZERS["adam"](other.parameters())
     step(other, optimizer)
     maestro.truncate(net, {"0": 2})
+    assert not settled(optimizer)
     step(other, optimizer)
-    assert not settled(net) and settled(other)
+    assert settled(optimizer)
+
+
+@every_optimizer
+def test_each_optimizer_is_to_be_told(kind):
+    """One that was not given is stopped, whatever another was told before."""
+    net = network()
+    told, forgotten = (OPTIMIZERS[kind](net.parameters()) for _ in range(2))
+    for optimizer in (told, forgotten):
+        step(net, optimizer)
+    maestro.truncate(net, {"0": 2}, told)
+    step(net, told)
+    with pytest.raises(RuntimeError, match="as in maestro.shrink.net, optimizer."):
+        step(net, forgotten)
+    maestro.truncate(net, {"2": 3}, [told, forgotten])
+    for optimizer in (told, forgotten):
+        step(net, optimizer)
 
 
 # weights of layers that were replaced
@@ -137,6 +154,19 @@ def test_an_optimizer_made_before_factorize_is_stopped():
         with replaced("SGD"):
             step(net, optimizer)
     step(net, SGD(net.parameters(), 0.1))
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_gradients_from_before_factorize_hide_nothing(zeroed):
+    net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    optimizer = SGD(net.parameters(), 0.1)
+    step(net, optimizer)
+    maestro.factorize(net)
+    if zeroed:
+        optimizer.zero_grad(set_to_none=False)
+    net(torch.ones(2, 6)).sum().backward()
+    with replaced("SGD"):
+        optimizer.step()
 
 
 def test_an_optimizer_made_before_merging_is_stopped():

@@ -77,6 +77,7 @@ def unwrapped(net):
             return net
 
 
+@torch.inference_mode(False)
 def load(path, into):
     """Load the file ``path``, of `save`, into the plain network ``into``, in place.
 

@@ -20,6 +20,7 @@ MOST = 256  # examples
 RIDGE = 1e-6  # the weight of white inputs, which order what the examples do not reach
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def order_by_data(net, inputs, chunk=32):
     """Order every layer's columns by their effect on the layer's output, in place.

@@ -147,6 +147,7 @@ class LowRank(nn.Module):
         product = r * m * n + positions * m_made * n
         return product < positions * r_made * (m_made + n)
 
+    @torch.inference_mode(False)
     def set_factors(self, U, V):
         """Set the factors, at any rank, without replacing the parameter objects.
 

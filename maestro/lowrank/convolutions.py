@@ -57,6 +57,8 @@ class _LowRankConvNd(LowRank):
         """The output where no column is in use: the bias, everywhere."""
         lead = x.shape[: -self.dims - 1]
         out = x.new_zeros(*lead, self.out_channels, *size)
+        if torch.is_grad_enabled():  # gradients of zero, as a layer with columns has
+            out = out + sum(part.sum() for part in (x[..., :0], *self.factors()))
         return out if self.bias is None else out + self._along_channels(self.bias)
 
     def _along_channels(self, vector):
@@ -97,8 +99,8 @@ class LowRankConv(_LowRankConvNd):
             return self.kernel(V.t())
         return self.kernel(V.unflatten(0, (self.groups, -1)).mT.flatten(0, 1))
 
-    def forward(self, x):
-        convolve = getattr(F, f"conv{self.dims}d")
+    def forward(self, input):
+        x, convolve = input, getattr(F, f"conv{self.dims}d")
         if self.padding_mode != "zeros":
             x = F.pad(x, self._pad, mode=self.padding_mode)
             padding = 0
@@ -165,7 +167,8 @@ class LowRankConvTranspose(_LowRankConvNd):
         matrix = matrix.unflatten(0, (self.groups, -1)).mT.flatten(0, 1)
         return matrix.reshape(len(matrix), channels, *self.kernel_size)
 
-    def forward(self, x, output_size=None):
+    def forward(self, input, output_size=None):
+        x = input
         if output_size is not None and not torch.compiler.is_compiling():
             self.weight_was_read = True  # two maps in a row could not be told of it
         extra = nn.modules.conv._ConvTransposeNd._output_padding(

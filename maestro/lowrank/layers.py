@@ -19,11 +19,11 @@ class LowRankLinear(LowRank):
     def out_features(self):
         return len(self.U)
 
-    def forward(self, x):
-        if surely(self.product_is_cheaper(math.prod(x.shape[:-1]))):
-            return F.linear(x, self.matrix(), self.bias)
+    def forward(self, input):
+        if surely(self.product_is_cheaper(math.prod(input.shape[:-1]))):
+            return F.linear(input, self.matrix(), self.bias)
         U, V = self.factors()
-        return F.linear(x @ V, U, self.bias)
+        return F.linear(input @ V, U, self.bias)
 
     def extra_repr(self):
         return (

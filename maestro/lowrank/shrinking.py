@@ -52,6 +52,7 @@ def ranks_above(net, eps_ps):
     return kept
 
 
+@torch.inference_mode(False)
 def truncate(net, ranks, optimizer=None):
     """Keep the first ``ranks[name]`` columns of each named layer; remove the others.
 
@@ -86,11 +87,10 @@ def truncate(net, ranks, optimizer=None):
         _refuse_strangers(optimizers, layers)
     for layer, rank in cut.items():
         _cut(layer, rank)
-    if optimizers:
-        had = unsettled(layers.values())
-        for one in optimizers if had else ():
+    for one in optimizers:
+        if had := unsettled(one, layers.values()):
             cut_state(one, had)
-        settle(layers.values())
+            settle(one, layers.values())
     return {name: layer.rank for name, layer in layers.items()}
 
 

@@ -17,41 +17,48 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .states import refuse_stale_state
 
 _replaced = WeakIdKeyDictionary()  # {parameter of a layer that is no longer used: True}
-_resized = WeakKeyDictionary()  # {layer: earlier shapes of its factors, not settled}
+_resized = WeakKeyDictionary()  # {layer: [shapes of U and V before each change]}
+_settled = WeakKeyDictionary()  # {optimiser: {layer: changes that its state followed}}
+_checked = WeakKeyDictionary()  # {optimiser: `_changes` at its last check}
 _maybe_empty = WeakSet()  # layers that were resized and may have no columns
 _wrapped = WeakKeyDictionary()  # {wrapper: shapes of the parameters that it wraps}
 _changes = [0]  # the number of times that factors were resized
 
 
 def note_replaced(parameters):
-    """From now on, an optimiser that holds one of ``parameters`` raises an error."""
+    """From now on, an optimiser that holds one of ``parameters`` raises an error.
+
+    Their gradients are removed, because a parameter with a gradient is in use.
+    """
     _watch_optimizers()
     for parameter in parameters:
         _replaced[parameter] = True
+        parameter.grad = None
 
 
 def note_resized(layer):
     """Note that the factors of ``layer`` are about to change their columns."""
     _watch_optimizers()
     _changes[0] += 1
-    _resized.setdefault(layer, set()).update((layer.U.shape, layer.V.shape))
+    _resized.setdefault(layer, []).append((layer.U.shape, layer.V.shape))
     _maybe_empty.add(layer)
 
 
-def unsettled(layers):
-    """{factor: shapes for which optimisers may still hold state} of ``layers``."""
-    return {
-        factor: {shape for shape in _resized[layer] if shape[0] == len(factor)}
-        for layer in layers
-        if layer in _resized
-        for factor in (layer.U, layer.V)
-    }
-
-
-def settle(layers):
-    """Note that all optimisers of ``layers`` hold state of the current shapes."""
+def unsettled(optimizer, layers):
+    """{factor: shapes for which ``optimizer`` may still hold state} of ``layers``."""
+    followed, found = _settled.get(optimizer, {}), {}
     for layer in layers:
-        _resized.pop(layer, None)
+        before = _resized.get(layer, [])[followed.get(layer, 0) :]
+        if before:
+            shapes = map(set, zip(*before, strict=True))
+            found |= zip((layer.U, layer.V), shapes, strict=True)
+    return found
+
+
+def settle(optimizer, layers):
+    """Note that ``optimizer`` holds state of the current shapes of ``layers``."""
+    followed = _settled.setdefault(optimizer, WeakKeyDictionary())
+    followed.update({x: len(_resized[x]) for x in layers if x in _resized})
 
 
 def refuse_old_wrapper():
@@ -93,18 +100,18 @@ def _before_step(optimizer, args, kwargs):
             _maybe_empty.discard(layer)
         else:  # some optimisers cannot step over nothing
             layer.U.grad = layer.V.grad = None
-    if not _replaced and not _resized:
+    if not _replaced and _checked.get(optimizer, 0) == _changes[0]:
         return
     held = [p for group in optimizer.param_groups for p in group["params"]]
     # a parameter with a gradient is still used elsewhere
-    if any(p in _replaced and p.grad is None for p in held):
+    if _replaced and any(p in _replaced and p.grad is None for p in held):
         raise RuntimeError(
             f"this {type(optimizer).__name__} holds weights of layers that `factorize` "
             "or `merge` replaced: make it afterwards, from net.parameters()"
         )
-    held = {id(p) for p in held}
-    pairs = {layer: {id(layer.U), id(layer.V)} for layer in list(_resized)}
-    concerned = [layer for layer, pair in pairs.items() if pair & held]
-    if concerned:
-        refuse_stale_state(optimizer, unsettled(concerned))
-        settle(layer for layer in concerned if pairs[layer] <= held)
+    if _resized:
+        held = {id(p) for p in held}
+        layers = [x for x in list(_resized) if {id(x.U), id(x.V)} & held]
+        refuse_stale_state(optimizer, unsettled(optimizer, layers))
+        settle(optimizer, layers)
+    _checked[optimizer] = _changes[0]
