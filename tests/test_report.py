@@ -132,3 +132,19 @@ def test_advice_needs_something_to_train_and_keeps_random_numbers():
     net, before = maestro.factorize(LeNet()), torch.get_rng_state()
     maestro.advise(net, EXAMPLE, 100, batch=2, seconds=0.001)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_weight_that_a_module_reads_has_no_break_even():
+    """`merge` keeps it dense, so the rows add up to the network's MACs."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    net = maestro.factorize(nn.Sequential(layer, nn.Linear(16, 16)))
+    maestro.truncate(net, dict.fromkeys(maestro.ranks(net), 2))
+    example = torch.randn(1, 5, 16)
+    counted = maestro.costs(net, example)
+    found = maestro.report(net, example, batches=(1,), seconds=0.001)
+    macs = sum(row["MACs"] for row in found.layers) + counted.fixed.macs
+    assert macs == found.whole["MACs"]
+    advice = maestro.advise(net, example, 10, batch=1, seconds=0.001)
+    for row in (*found.layers, *advice.layers):
+        assert ("break-even" in row) == (row["layer"] not in counted.read)
+    assert 0 < len(counted.read) < len(found.layers)

@@ -364,3 +364,14 @@ def test_torch_export(name):
     program = torch.export.export(net, inputs).module()
     with torch.no_grad():
         same(program(*inputs), net(*inputs))
+
+
+@pytest.mark.parametrize(
+    "module", [nn.LSTM(4, 3), nn.GRUCell(4, 3), nn.MultiheadAttention(4, 2)]
+)
+def test_merged_parameters_are_in_the_order_of_the_dense_ones(module):
+    """An optimiser's saved state goes by the order alone."""
+    dense = nn.Sequential(copy.deepcopy(module))
+    merged = maestro.merge(maestro.factorize(nn.Sequential(module)))
+    names = [name for name, _ in dense.named_parameters()]
+    assert [name for name, _ in merged.named_parameters()] == names

@@ -49,8 +49,9 @@ def report(net, example_inputs, batches=BATCHES, seconds=0.2):
     """What ``net`` takes, merged and dense: numbers, MACs, megabytes, milliseconds.
 
     For each layer: its rank, and whether two thin maps are quicker than one dense map
-    here, at each size of batch. Times are medians of measurements on this device, with
-    as many threads as PyTorch has now.
+    here, at each size of batch. A layer whose weight other code reads, as attention
+    does, has neither this nor a break-even rank, because `merge` keeps it dense. Times
+    are medians of measurements on this device, with as many threads as PyTorch has now.
 
     Args:
         net: a factorised network.
@@ -77,10 +78,7 @@ def report(net, example_inputs, batches=BATCHES, seconds=0.2):
         beside[name] = milliseconds(whole, example_inputs, batch, seconds).median
     figures |= {f"{name}, dense": value for name, value in beside.items()}
     timings = {b: layer_times(net, example_inputs, b) for b in batches}
-    rows = [
-        _row(name, layers[name], used[name], counted.maps[name], timings)
-        for name in layers
-    ]
+    rows = [_row(name, counted, rank, timings) for name, rank in used.items()]
     return Report(figures, rows)
 
 
@@ -103,22 +101,24 @@ def layer_times(net, example_inputs, batch=None):
     }
 
 
-def _row(name, layer, used, size, timings):
-    m, n, positions = size
-    even = math.ceil(m * n / (m + n)) - 1  # the largest rank at which two maps are less
-    row = {
-        "layer": name,
-        "map": f"{m} x {n}",
-        "rank": used,
-        "break-even": even,
-        "MACs": min(max(used, 1) * (m + n), m * n) * positions,
-    }
-    for batch, times in timings.items():
+def _row(name, counted, used, timings):
+    m, n, _ = counted.maps[name]
+    row = {"layer": name, "map": f"{m} x {n}", "rank": used}
+    thin = name not in counted.read
+    if thin:
+        row["break-even"] = _break_even(m, n)
+    row["MACs"] = counted.layer(name, used, merged=True).macs
+    for batch, times in timings.items() if thin else ():
         if name in times:
             two, one = times[name][TWO_MAPS], times[name][DENSE]
             row[f"two maps / dense, batch {batch}"] = two / one
             row[f"pays, batch {batch}"] = two < one
     return row
+
+
+def _break_even(m, n):
+    """The largest rank at which two maps are less than one."""
+    return math.ceil(m * n / (m + n)) - 1
 
 
 # ---------------------------------------------------------------- before training
@@ -186,16 +186,12 @@ def advise(net, example_inputs, steps, lr=0.01, momentum=0.9, batch=64, seconds=
         took = _step_time(low, example_inputs, batch, seconds, lr, momentum)
         figures[f"step at {share:g} of the ranks / dense"] = took / whole
     counted = costs(low, example_inputs)
-    rows = [
-        {
-            "layer": name,
-            "map": f"{m} x {n}",
-            "full rank": full[name],
-            "break-even": math.ceil(m * n / (m + n)) - 1,
-            "MACs, dense": m * n * positions,
-        }
-        for name, (m, n, positions) in counted.maps.items()
-    ]
+    rows = []
+    for name, (m, n, positions) in counted.maps.items():
+        row = {"layer": name, "map": f"{m} x {n}", "full rank": full[name]}
+        if name not in counted.read:
+            row["break-even"] = _break_even(m, n)
+        rows.append(row | {"MACs, dense": m * n * positions})
     return Report(figures, rows)
 
 

@@ -82,7 +82,7 @@ def put_in(module, layers):
     held = getattr(type(module), "slots", ())
     note_replaced(module._parameters[name] for name in layers)
     for name, layer in layers.items():
-        del module._parameters[name]
+        module._parameters[name] = None  # keeps its place for `take_out`
         module._modules[name + SUFFIX] = layer.train(module.training)
     vars(module).pop("_flat_weights", None)
     base = getattr(type(module), "dense_kind", type(module))
