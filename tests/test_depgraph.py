@@ -50,6 +50,23 @@ def test_the_wanted_size_is_met_from_below_and_not_by_far(name, scope, monkeypat
 
 
 @pytest.mark.usefixtures("package")
+def test_what_is_frozen_stays_frozen(monkeypatch):
+    """The package makes new parameters, the compact network's norms among them."""
+    monkeypatch.setattr(depgraph, "STEPS", 20)
+    net = MODELS["compact"](width=8)
+    frozen = [name for name, p in net.named_parameters() if not p.requires_grad]
+    method = DepGraph(params_share=0.5, skip=["whiten", "head"])
+    net = method.prepare(net, torch.zeros(1, 3, 32, 32), None)
+    method.after_phase(method.phases(Recipe(2, 1, 0.1))[0], net, None)
+    after = [name for name, p in net.named_parameters() if not p.requires_grad]
+    assert frozen and after == frozen
+    resumed = method.restore_shapes(MODELS["compact"](width=8), method.state_dict())
+    resumed.load_state_dict(net.state_dict())
+    again = [name for name, p in resumed.named_parameters() if not p.requires_grad]
+    assert again == frozen
+
+
+@pytest.mark.usefixtures("package")
 def test_the_channels_of_the_smallest_norms_leave_first():
     """And with each of them all that reads it."""
     net = MODELS["lenet"]()

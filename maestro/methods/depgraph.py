@@ -89,6 +89,7 @@ class DepGraph(Method):
     def _prune(self, model):
         """Remove channels until the parameters are at most those that are wanted."""
         package, training = torch_pruning(), model.training
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
         device = next(model.parameters()).device
         example = self.example_inputs.to(device)
         wanted = self.params_share * self.costs.footprint({}).params
@@ -117,6 +118,8 @@ class DepGraph(Method):
                 f"params_share={self.params_share}: pruning a part of {self.most} of "
                 f"every layer leaves {left:,} parameters, more than {wanted:,.0f}"
             )
+        for name in frozen:  # the package makes new parameters
+            model.get_parameter(name).requires_grad_(False)
         with torch.no_grad():
             if model(example).shape != outputs:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""DLRT: dynamical low-rank training, in which ranks go up and down (Schotthoefer 2022).
+"""DLRT: dynamical low-rank training, after Schotthoefer 2022, by a parallel integrator.
 
 A weight W = U S V^T, with orthonormal U (m, r) and V (n, r), follows the gradient flow
 on the manifold of matrices of its rank. Each step of length h is that of the
@@ -11,8 +11,13 @@ rank-adaptive parallel integrator (Ceruti, Kusch, Lubich 2024), with G = dL/dW:
 and then W' is cut where the tail of its singular values, in Frobenius norm, falls below
 a part ``theta`` of all. One backward pass gives all three gradients: the layers store
 A = U sqrt(S) and B = V sqrt(S) with a diagonal S, so that G V = dL/dA / sqrt(S) and
-G^T U = dL/dB / sqrt(S). The released code takes three passes, and turns its bases the
-wrong way when it truncates; this is the integrator that its paper describes.
+G^T U = dL/dB / sqrt(S).
+
+The integrator of Schotthoefer 2022 has -h U+^T G V+ in place of the 0, which takes a
+second backward pass, in the larger bases (its released code takes three, and turns the
+bases the wrong way when it truncates). Without that block W' = W - h P(G), P the
+projection on the tangent space, and new singular values are of second order in h. Ranks
+can rise, but do so more slowly than in that paper.
 
 All other parameters are the optimiser's. The bases turn at every step, so the factors
 have no momentum: their steps are longer instead, as long as momentum makes the others'
