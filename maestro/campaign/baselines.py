@@ -77,10 +77,11 @@ SETTLED = {
 }
 # The learning rate of the compact recipe is a dense network's. Systems that train
 # factors or signs have it divided by these on the first seed, as many tries as others
-# have of a weight or a tolerance
+# have of a weight or a tolerance; DLRT at the tolerances of about a half and a quarter
 DIVISORS = (1, 3, 10)
 # {method: the divisor with the highest accuracy at the larger size}, for all seeds
-SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1}
+SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1, "dlrt": 1}
+TRIED_THETAS = (0.05, 0.1)
 # Some systems train for more epochs than the recipe has. Dense networks of these shares
 # of the width with TWICE the epochs show what more training alone is worth
 LONGER, TWICE = {"compact": (1, 0.75, 0.5), "resnet18": (1,), "vgg19": (1,)}, 2
@@ -182,6 +183,7 @@ def rate_tries(scale="compact, half as wide, 5 epochs", seeds=(0,)):
         for divisor in DIVISORS
         for config in systems("compact", scale, seeds)
         if config.method in SLOWER
+        and config.options.get("theta") in (None, *TRIED_THETAS)
     ]
 
 
@@ -304,7 +306,7 @@ def _runs(model, scale, seeds, rows):
 def _recipe(model, method, recipe):
     """``recipe`` as ``method`` takes it on ``model``."""
     if method == "dlrt":  # whose weights have no average
-        return replace(recipe, lookahead=0)
+        recipe = replace(recipe, lookahead=0)
     if model == "compact" and method in SLOWER:
-        return replace(recipe, lr=recipe.lr / SLOWER[method])
+        recipe = replace(recipe, lr=recipe.lr / SLOWER[method])
     return recipe
