@@ -1,5 +1,6 @@
 """The hand-written pages: nothing lost in rendering, and what they say is so."""
 
+import itertools
 import json
 import re
 
@@ -407,6 +408,20 @@ def test_what_is_said_of_the_compact_network_is_so():
     left = points.groupby(["sampler", "order"]).points.mean()
     assert abs(left["none", "SVD"] - dense.points.mean()) < 1
     assert len(kept) and (kept["SVD"] > kept["own order"]).all()
+
+
+def test_no_rank_of_dlrt_rose_from_one_epoch_to_the_next():
+    """Chapter 16, in its list of the systems."""
+    runs = records.read_all()[0].values()
+    courses = [
+        [ranks for _, ranks in run["ranks"]]
+        for run in runs
+        if run["config"]["method"] == "dlrt"
+    ]
+    assert len(courses) >= 19
+    for course in courses:
+        for before, after in itertools.pairwise(course):
+            assert all(after[name] <= rank for name, rank in before.items())
 
 
 def test_what_the_compact_systems_say():

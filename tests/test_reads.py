@@ -56,6 +56,11 @@ class ItsBias(Block):
         return super().forward(x) + self.a.bias
 
 
+class ItsSize(Block):
+    def forward(self, x):
+        return super().forward(x) / self.a.out_features
+
+
 class FromAbove(nn.Module):
     def __init__(self):
         super().__init__()
@@ -85,7 +90,9 @@ def names_read(net):
     return {n for n, layer in maestro.low_rank_layers(net).items() if layer in read}
 
 
-@pytest.mark.parametrize("kind", [ByName, InAMethod, ItsType, ItsBias, FromAbove])
+@pytest.mark.parametrize(
+    "kind", [ByName, InAMethod, ItsType, ItsBias, ItsSize, FromAbove]
+)
 def test_a_network_that_has_not_run(kind):
     assert names_read(maestro.factorize(kind())) in ({"a"}, {"block.a"})
 
@@ -111,7 +118,8 @@ def test_a_reading_is_noted_when_it_happens():
 
 
 @pytest.mark.parametrize(
-    "kind", [ByName, InAMethod, ItsType, ItsBias, FromAbove, ByAFunction, OfAList]
+    "kind",
+    [ByName, InAMethod, ItsType, ItsBias, ItsSize, FromAbove, ByAFunction, OfAList],
 )
 def test_merged_networks_still_read(kind):
     net, x = maestro.factorize(kind().double()), torch.randn(2, 4).double()
@@ -122,3 +130,23 @@ def test_merged_networks_still_read(kind):
     merged = maestro.merge(fresh)
     assert (merged(x) - expected).abs().max() <= 1e-12
     assert maestro.ranks(merged) == {}
+
+
+def test_a_padding_that_is_computed_from_the_layer_still_is():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3, stride=2)
+            self.other = nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            more = -x.shape[-1] % self.conv.stride[0]
+            y = self.conv(F.pad(x, (0, more, 0, more)))
+            return self.other(y.stride() and y)
+
+    net, x = maestro.factorize(Padded().double()), torch.randn(2, 2, 9, 9).double()
+    assert names_read(net) == {"conv"}
+    maestro.truncate(net, {"conv": 1, "other": 1})
+    expected = net(x)
+    assert (maestro.merge(net)(x) - expected).abs().max() <= 1e-12
+    assert isinstance(net.conv, nn.Conv2d) and isinstance(net.other, nn.Sequential)

@@ -25,14 +25,15 @@ def merge(net, by="size", aligned=False, example_inputs=None, **keywords):
     masked columns are left out. The function is the same, to rounding. Nothing of this
     package stays.
 
-    A layer becomes one dense layer in any case if other code reads its ``.weight`` or
-    ``.bias`` instead of calling it, because an nn.Sequential has neither. A reading is
-    noted when it happens in a forward pass, and searched for in the byte code of the
-    network's classes, so that a network that was just loaded is merged safely too. Both
-    can only err on the dense side, unless code hides the reading (``getattr`` with a
-    computed name, a compiled extension) and the network has not run yet: where that may
-    be so, run it once before. Weights that attention and recurrent layers and experts
-    read become their parameters again. A dense layer always works.
+    A layer becomes one dense layer in any case if other code reads its ``.weight``,
+    ``.bias``, ``.out_features``, ``.stride`` or the like, because an nn.Sequential has
+    none of these. The reading of a weight is noted when it happens in a forward pass,
+    and all are searched for in the byte code of the network's classes, so that a
+    network that was just loaded is merged safely too. Both can only err on the dense
+    side, unless code hides the reading of a weight (``getattr`` with a computed name, a
+    compiled extension) and the network has not run yet: where that may be so, run it
+    once before. Weights that attention and recurrent layers and experts read become
+    their parameters again. A dense layer always works.
 
     A layer of which no column is left becomes that of one column of zeros. PyTorch has
     no layer of a bias alone that convolutions and exporters take, and m + n zeros are

@@ -1,11 +1,12 @@
-"""The layers whose weights a network's code reads instead of calling the layers.
+"""The layers that a network's code reads from instead of only calling them.
 
 Examples are attention blocks that compute with ``self.qkv.weight`` (Swin, BEiT,
-EVA-02), checks of ``self.wo.weight.dtype`` (T5), and the fast path of
-nn.TransformerEncoderLayer. Such a layer must keep a ``.weight``. A layer notes when its
-weight is read in a forward pass. For networks that have not run yet, this module
+EVA-02), checks of ``self.wo.weight.dtype`` (T5), the fast path of
+nn.TransformerEncoderLayer, and a padding that is computed from ``self.conv.stride``.
+Such a layer must stay one layer. A layer notes when its weight is read in a forward
+pass. For networks that have not run yet, and for the other attributes, this module
 searches the byte code that ``forward`` reaches in the class of each module for
-``X.weight`` and ``X.bias``.
+``X.weight``, ``X.bias`` and ``X.stride`` and the like.
 """
 
 import dis
@@ -17,9 +18,14 @@ from torch import nn
 from .base import LowRank
 from .slots import owned
 
+NUMBERS = ("weight", "bias")
+# what dense layers have besides, and a pair of layers has not
+SIZES = ("in_features", "out_features", "in_channels", "out_channels", "groups")
+SIZES += ("kernel_size", "stride", "padding", "dilation", "output_padding")
+
 
 def weights_read(net):
-    """The set of low-rank layers of ``net`` whose weight or bias other code reads."""
+    """The set of low-rank layers of ``net`` whose attributes other code reads."""
     found = {m for m in net.modules() if isinstance(m, LowRank) and m.weight_was_read}
     found |= owned(net)
     names_in = {kind: _names_read(kind) for kind in {type(m) for m in net.modules()}}
@@ -45,10 +51,11 @@ def _held(parent):
 
 
 def _names_read(kind):
-    """The X of all ``X.weight`` and ``X.bias`` that ``kind.forward`` reaches.
+    """The X of all ``X.weight``, ``X.stride`` and so on that ``kind.forward`` reaches.
 
     ``forward`` reaches the methods of the class and the functions of its file that it
-    names. None stands for an X without a name: a variable, an item of a list.
+    names. None stands for an X without a name, a variable or an item of a list, whose
+    weight or bias is read; its other attributes may be those of a tensor.
     """
     if issubclass(kind, LowRank):
         return set()
@@ -78,10 +85,10 @@ def _attributes_read(code):
     for step in dis.get_instructions(code):
         if step.opname == "EXTENDED_ARG":
             continue
-        if step.opname == "LOAD_ATTR" and step.argval in ("weight", "bias"):
+        if step.opname == "LOAD_ATTR" and step.argval in NUMBERS + SIZES:
             if before.opname == "LOAD_ATTR":
                 found.add(before.argval)
-            elif before.argrepr.split(", ")[-1] != "self":  # its own
-                found.add(None)
+            elif step.argval in NUMBERS and before.argrepr.split(", ")[-1] != "self":
+                found.add(None)  # not its own
         before = step
     return found
