@@ -432,3 +432,8 @@ def test_with_momentum_a_tail_can_stay_above_its_floor():
         norms.append(maestro.importance(net[0])[0].item() ** 0.5)
     torch.testing.assert_close(norms, 4 * [momentum * lr * unit, lr * unit])
     assert min(norms) > 1.8 * tail_floor(lr, lambda_gl, 1, momentum) ** 0.5
+
+
+def test_importance_is_of_one_layer():
+    with pytest.raises(ValueError, match="layer is Sequential: it takes one of low_r"):
+        maestro.importance(network())

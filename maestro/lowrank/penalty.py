@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from ..config import number
+from .base import LowRank
 from .factorize import low_rank_layers
 
 
@@ -40,7 +41,14 @@ def suffix_norms(matrix):
 
 
 def importance(layer):
-    """||U_{b:}|| * ||V_{b:}|| (r,) for b = 1..r, falling (Algorithm 1, line 11)."""
+    """||U_{b:}|| * ||V_{b:}|| (r,) for b = 1..r, falling (Algorithm 1, line 11).
+
+    layer: one of `low_rank_layers`. Raises ValueError if it is none.
+    """
+    if not isinstance(layer, LowRank):
+        raise ValueError(
+            f"layer is {type(layer).__name__}: it takes one of low_rank_layers(net)"
+        )
     return suffix_norms(layer.U.detach()) * suffix_norms(layer.V.detach())
 
 
