@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from maestro.config import Recipe
 from maestro.methods import XNOR
 from maestro.methods.xnor import BinaryConv2d, Sign
-from maestro.training.optimizers import parameter_groups
 
 
 def network():
@@ -83,20 +81,3 @@ def test_weights_are_centred_before_the_first_step_too():
     net = XNOR().prepare(network(), torch.zeros(1, 1, 8, 8), None)
     [layer] = [m for m in net.modules() if isinstance(m, BinaryConv2d)]
     assert layer.conv.weight.mean(1).abs().max() < 1e-6
-
-
-def test_norms_that_were_put_in_train_at_the_rate_of_the_weights():
-    """The recipe's higher rate of norms is for those of the network itself."""
-    net = nn.Sequential(network()[0], nn.BatchNorm2d(4), *network()[1:])
-    method = XNOR()
-    net = method.prepare(net, torch.zeros(1, 1, 8, 8), None)
-    recipe = Recipe(1, 1, 0.1, weight_decay=1e-3, norm_lr=64)
-    groups = method.groups(parameter_groups(net, recipe), net)
-    of = {id(p): group for group in groups for p in group["params"]}
-    assert len(of) == len(list(net.parameters()))
-    for p in net.parameters():
-        own = p is net[1].weight or p is net[1].bias
-        assert of[id(p)]["lr_scale"] == (64 if own else 1)
-        assert of[id(p)]["lr_scale"] * of[id(p)]["weight_decay"] == pytest.approx(1e-3)
-    one = Recipe(1, 1, 0.1)
-    assert len(method.groups(parameter_groups(net, one), net)) == 1

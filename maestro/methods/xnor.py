@@ -68,24 +68,6 @@ class XNOR(Method):
         self._centre(model)
         return super().prepare(model, example_inputs, generator)
 
-    def groups(self, groups, model):
-        """With the norms that were put in at the rate of the weights.
-
-        A recipe's higher rate is for norms whose scales are frozen. Here the scale and
-        the bias of a norm decide which inputs pass the sign's gradient.
-        """
-        inner = {id(p) for layer in _binary(model) for p in layer.norm.parameters()}
-        moved = []
-        for group in groups:
-            scale = group["lr_scale"]
-            if scale == 1:
-                continue
-            own = [p for p in group["params"] if id(p) in inner]
-            decay = group["weight_decay"] * scale
-            moved.append({"params": own, "lr_scale": 1.0, "weight_decay": decay})
-            group["params"] = [p for p in group["params"] if id(p) not in inner]
-        return [group for group in [*groups, *moved] if group["params"]]
-
     def after_step(self, model, optimizer):
         self._centre(model)
 
