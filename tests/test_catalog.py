@@ -52,7 +52,7 @@ def test_the_finalists_are_runs_of_the_compact_scale_with_more_seeds():
 def test_rates_are_tried_for_the_systems_that_train_factors_or_signs():
     tries = catalog.NAMED["systems, compact, rates"]()
     words = [describe(config) for config in tries]
-    assert len(tries) == len(set(words)) == 3 * 8
+    assert len(tries) == len(set(words)) == 3 * 10
     assert {config.recipe.lr for config in tries} == {1.5, 0.5, 0.15}
     assert {config.method for config in tries} == set(baselines.SLOWER)
 
