@@ -80,7 +80,7 @@ SETTLED = {
 # have of a weight or a tolerance; DLRT at the tolerances of about a half and a quarter
 DIVISORS = (1, 3, 10)
 # {method: the divisor with the highest accuracy at the larger size}, for all seeds
-SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1, "dlrt": 1}
+SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1, "dlrt": 3}
 TRIED_THETAS = (0.05, 0.1)
 # Some systems train for more epochs than the recipe has. Dense networks of these shares
 # of the width with TWICE the epochs show what more training alone is worth
@@ -260,8 +260,8 @@ def _others(model, recipe):
     epochs = recipe.epochs
     search = {"search": epochs, "every": max(1, epochs // 10)}
     coefficients, thetas, frozen = (0.03, 0.1, 0.3), (0.1, 0.2, 0.15), {}
-    if model == "compact":  # where the smallest of these values is the best
-        coefficients, thetas = (*coefficients, 0.01, 0.003), (*thetas, 0.05, 0.02)
+    if model == "compact":  # where the smallest coefficient of these is the best
+        coefficients, thetas = (*coefficients, 0.01, 0.003), (*thetas, 0.05, 0.3)
         frozen = {"skip": ["whiten"]}
     rows = [
         *(("imp", frozen | {"rounds": k}) for k in (3, 6)),
