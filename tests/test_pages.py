@@ -410,6 +410,33 @@ def test_what_is_said_of_the_compact_network_is_so():
     assert len(kept) and (kept["SVD"] > kept["own order"]).all()
 
 
+def test_what_the_systems_on_resnet18_say():
+    """Chapter 16, in the take-away."""
+    found = records.find(baselines.beside_maestro("resnet18"))
+    table = systems.accounts(found).set_index("label")
+    lasso, whole = table.loc["Maestro, λ = 2e-4"], table.loc["Maestro, λ = 0"]
+    shares = table.params / table.params["dense"]
+    assert shares["Maestro, λ = 2e-4"] == pytest.approx(0.5, abs=0.01)
+    names = (
+        "Pufferfish",
+        "Cuttlefish",
+        "spectral init.",
+        "SVD, tuned",
+        "DLRT",
+        "DepGraph",
+    )
+    rivals = table[table.system.str.startswith(names) & (shares > 0.4)]
+    assert {n for n in names if rivals.system.str.startswith(n).any()} == set(names)
+    assert shares[rivals.index].min() == pytest.approx(0.49, abs=0.005)
+    assert shares[rivals.index].max() == pytest.approx(0.68, abs=0.005)
+    assert (rivals.accuracy > whole.accuracy).all()
+    assert (rivals.accuracy - lasso.accuracy).between(3, 7).all()
+    assert f"{table.accuracy['dense'] - whole.accuracy:.1f}" == "6.5"
+    xnor = table.loc["XNOR-Net"]
+    assert xnor.accuracy == table.accuracy.min() and table.n.max() == 1
+    assert 0.24 < xnor.bits / table.bits["dense"] < 0.26
+
+
 def test_no_rank_of_dlrt_rose_from_one_epoch_to_the_next():
     """Chapter 16, in its list of the systems."""
     runs = records.read_all()[0].values()
