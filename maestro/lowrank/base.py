@@ -154,7 +154,8 @@ class LowRank(nn.Module):
         An optimiser that holds the parameters continues to train them. Their gradients
         are None afterwards.
         """
-        note_resized(self)
+        if (U.shape, V.shape) != (self.U.shape, self.V.shape):
+            note_resized(self)
         for factor, data in ((self.U, U), (self.V, V)):
             factor.grad = None
             # autograd remembers the shape while a loss lives, unless the type changes
