@@ -50,6 +50,19 @@ def test_a_step_reaches_directions_that_the_factors_lack():
     assert one.shape[1] == 4 and torch.linalg.matrix_rank(one @ two.t()) == 4
 
 
+def test_new_directions_are_of_second_order_in_the_step():
+    """Half the step, a quarter of what the factors lacked."""
+    A, B, _ = factors([3.0, 2.0])
+    G = torch.randn(9, 7).double()
+    new = []
+    for length in (0.01, 0.005):
+        one, two = integrate(A, B, G @ B, G.t() @ A, length)
+        new.append((one.norm(dim=0) * two.norm(dim=0))[2:])
+    torch.testing.assert_close(
+        new[0] / new[1], torch.full_like(new[0], 4), rtol=0.1, atol=0
+    )
+
+
 def test_the_factors_stay_orthogonal_and_balanced():
     A, B, W = factors([3.0, 2.0, 1.0])
     G = torch.randn(9, 7).double()

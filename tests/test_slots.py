@@ -375,3 +375,36 @@ def test_merged_parameters_are_in_the_order_of_the_dense_ones(module):
     merged = maestro.merge(maestro.factorize(nn.Sequential(module)))
     names = [name for name, _ in dense.named_parameters()]
     assert [name for name, _ in merged.named_parameters()] == names
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LSTM(32, 32),
+        nn.GRU(32, 32),
+        nn.MultiheadAttention(32, 2),
+        nn.TransformerEncoderLayer(32, 2, 32),
+    ],
+)
+def test_merged_weights_are_as_large_as_dense_ones_and_saved_factors_are_not(
+    module, tmp_path
+):
+    """The README and the page of questions say so."""
+    dense = sum(p.numel() for p in module.parameters())
+    net = maestro.factorize(nn.Sequential(module))
+    maestro.truncate(net, dict.fromkeys(maestro.ranks(net), 1))
+    maestro.save(net, tmp_path / "factors.safetensors")
+    merged = maestro.merge(copy.deepcopy(net))
+    assert sum(p.numel() for p in merged.parameters()) == dense
+    fresh = maestro.load(tmp_path / "factors.safetensors", copy.deepcopy(merged))
+    numbers = sum(p.numel() for p in fresh.parameters())
+    assert numbers == sum(p.numel() for p in net.parameters()) < dense / 2
+
+
+def test_torch_fx_takes_the_merged_network_alone():
+    """The page of questions says so."""
+    net = maestro.factorize(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)))
+    with pytest.raises((TypeError, RuntimeError)):
+        torch.fx.symbolic_trace(net)
+    x, merged = torch.randn(3, 6), maestro.merge(net)
+    assert torch.equal(torch.fx.symbolic_trace(merged)(x), merged(x))

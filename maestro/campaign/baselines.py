@@ -77,7 +77,7 @@ SETTLED = {
 }
 # The learning rate of the compact recipe is a dense network's. Systems that train
 # factors or signs have it divided by these on the first seed, as many tries as others
-# have of a weight or a tolerance; DLRT at the tolerances of about a half and a quarter
+# have of a weight or a tolerance; DLRT at two tolerances, for its size follows its rate
 DIVISORS = (1, 3, 10)
 # {method: the divisor with the highest accuracy at the larger size}, for all seeds
 SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1, "dlrt": 3}

@@ -23,9 +23,9 @@ from ..lowrank import (
 from ..lowrank.arguments import called_with, network
 from ..lowrank.counting import costs
 from ..lowrank.forms import DENSE, TWO_MAPS
-from ..lowrank.layers import LowRankWeight
 from ..lowrank.merging import form_times
 from ..lowrank.penalty import tail_floor
+from ..lowrank.reads import weights_read
 from .budget import dense_footprint, dense_twin, layers_of, megabytes
 from .latency import milliseconds, repeated, timed
 
@@ -88,10 +88,9 @@ def layer_times(net, example_inputs, batch=None):
     The forms are one dense map and two thin ones. Layers that are not called are left
     out, and so are weights that modules read, as attention's: they stay dense.
     """
+    read = weights_read(net)
     layers = {
-        layer: name
-        for name, layer in layers_of(net).items()
-        if not isinstance(layer, LowRankWeight)
+        layer: name for name, layer in layers_of(net).items() if layer not in read
     }
     inputs = repeated(example_inputs, batch) if batch else example_inputs
     times = form_times(net, layers, False, *called_with(inputs))
@@ -104,11 +103,10 @@ def layer_times(net, example_inputs, batch=None):
 def _row(name, counted, used, timings):
     m, n, _ = counted.maps[name]
     row = {"layer": name, "map": f"{m} x {n}", "rank": used}
-    thin = name not in counted.read
-    if thin:
+    if name not in counted.read:
         row["break-even"] = _break_even(m, n)
     row["MACs"] = counted.layer(name, used, merged=True).macs
-    for batch, times in timings.items() if thin else ():
+    for batch, times in timings.items():
         if name in times:
             two, one = times[name][TWO_MAPS], times[name][DENSE]
             row[f"two maps / dense, batch {batch}"] = two / one

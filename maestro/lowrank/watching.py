@@ -112,6 +112,7 @@ def _before_step(optimizer, args, kwargs):
     if _resized:
         held = {id(p) for p in held}
         layers = [x for x in list(_resized) if {id(x.U), id(x.V)} & held]
-        refuse_stale_state(optimizer, unsettled(optimizer, layers))
-        settle(optimizer, layers)
+        if had := unsettled(optimizer, layers):
+            refuse_stale_state(optimizer, had)
+            settle(optimizer, layers)
     _checked[optimizer] = _changes[0]
