@@ -24,6 +24,9 @@ $(VENV)/ready: requirements.txt requirements.lock pyproject.toml
 book: $(VENV)/ready  ## run every notebook, build the site (_build/html)
 	$(RUN) -m maestro book
 
+# processes share the cores here: threads that wait must sleep, not spin
+test courses: export OMP_WAIT_POLICY = passive
+
 test: $(VENV)/ready  ## unit tests, notebooks, the built site in a browser
 	$(RUN) -m ruff check .
 	$(RUN) -m maestro.publish.browser
@@ -31,7 +34,7 @@ test: $(VENV)/ready  ## unit tests, notebooks, the built site in a browser
 	$(RUN) -m pytest --nbval-lax --nbval-current-env -n 2 --dist loadscope tests notebooks
 
 courses: $(VENV)/ready  ## tests of whole trainings again, as two other processors would round
-	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 $(RUN) -m pytest -q -m course tests
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 $(RUN) -m pytest -q -m course -n 2 --dist loadscope tests
 	ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -m course -n 2 --dist loadscope tests
 
 notebooks: $(VENV)/ready  ## run the notebooks anew and store their outputs

@@ -150,6 +150,7 @@ def test_the_optimiser_has_all_but_the_factors():
     }
 
 
+@pytest.mark.course
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_the_factors_move_as_sgd_moves_a_weight_in_their_bases(nesterov):
     """With its rate, momentum and decay: exact where W and all gradients share spaces.
