@@ -1,7 +1,11 @@
 """DLRT: the integrator against the matrix equation, and ranks that go both ways."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
+from runs import Pictures, goes_on_from_every_step, run_of_pictures
 from torch import nn
 
 import maestro
@@ -143,11 +147,12 @@ def test_the_optimiser_has_all_but_the_factors():
     method = DLRT(skip="2")
     net = method.prepare(net, torch.zeros(1, 12), None)
     assert maestro.ranks(net) == {"0": 4}
-    groups = [{"params": list(net.parameters()), "weight_decay": 0.0}]
-    [group] = method.groups(groups, net)
+    groups = [{"params": list(net.parameters()), "weight_decay": 0.1}]
+    group, theirs = method.groups(groups, net)
     assert {id(p) for p in group["params"]} == {
         id(p) for p in (net[0].bias, net[2].weight, net[2].bias)
     }
+    assert theirs == {"params": [], "weight_decay": 0.1}
 
 
 @pytest.mark.course
@@ -166,8 +171,7 @@ def test_the_factors_move_as_sgd_moves_a_weight_in_their_bases(nesterov):
     sgd = {"momentum": 0.9, "nesterov": nesterov}
     plain = torch.optim.SGD([dense], 0.01, weight_decay=0.3, **sgd)
     every = [{"params": list(net.parameters()), "weight_decay": 0.3}]
-    groups = [group | {"lr_scale": 2.0} for group in method.groups(every, net)]
-    optimizer = torch.optim.SGD(groups, 2.0 * 0.01, **sgd)
+    optimizer = torch.optim.SGD(method.groups(every, net), 0.01, **sgd)
     for step in range(8):
         G = factors([1.0 + step, 0.5, 0.2 * step, 0.1], 8, 20)[2]
         net.U.grad, net.V.grad = G @ net.V.detach(), G.t() @ net.U.detach()
@@ -185,8 +189,83 @@ def test_an_epoch_too_short_to_train_the_factors_is_refused(few_digits):
         Training(resolve(config), task=few_digits).run_epoch()
 
 
+def test_a_weight_of_zeros_gets_its_gradients_directions():
+    """Also where a factor has columns of zeros, as SVD's rank 0 gives them."""
+    G = torch.randn(9, 7).double()
+    for A, B in (
+        (torch.zeros(9, 2), torch.eye(7, 2)),
+        (torch.eye(9, 2), torch.zeros(7, 2)),
+        (torch.eye(9, 2) * torch.tensor([2.0, 0.0]), torch.eye(7, 2)),
+    ):
+        A, B = A.double(), B.double()
+        U, wide, V = widen(A, B, G @ B, G.t() @ A)
+        torch.testing.assert_close(wide @ V.t(), A @ B.t())
+        for basis, parts in ((U, (A, G @ B)), (V, (B, G.t() @ A))):
+            size = basis.shape[1]
+            torch.testing.assert_close(basis.t() @ basis, torch.eye(size).double())
+            for part in parts:
+                torch.testing.assert_close(basis @ basis.t() @ part, part)
+
+
+def cycles(every, **more):
+    """A Training by DLRT with six batches in an epoch."""
+    config = run_of_pictures("dlrt", 15, theta=0.3, every=every)
+    recipe = replace(config.recipe, **more)
+    return Training(replace(config, recipe=recipe), task=Pictures(3, 8, 8))
+
+
+def test_each_step_has_the_gradient_of_its_own_batch(monkeypatch):
+    """Nothing is left of those before, in a cycle or outside of it."""
+    training, seen = cycles(4), []
+    step = training.method.after_backward
+
+    def watched(model):
+        layers = maestro.low_rank_layers(model).values()
+        held = [layer.U.grad.clone() for layer in layers]
+        seen.append(len(held))
+        model.zero_grad()
+        batch = next(itertools.islice(training._batches(), 1))
+        training.task.loss(model, batch)[0].backward()
+        for layer, grad in zip(layers, held, strict=True):
+            torch.testing.assert_close(layer.U.grad, grad)
+        step(model)
+
+    monkeypatch.setattr(training.method, "after_backward", watched)
+    training.run_epoch()
+    assert len(seen) == 6 and seen[0]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_goes_on_from_the_middle_of_a_cycle():
+    _, states = goes_on_from_every_step(lambda: cycles(4))
+    within = [len(state["method"]["cycles"]) > 0 for state in states]
+    assert within[:6] == [True, True, True, False, True, True]
+
+
+def test_an_epoch_that_ends_with_a_widening_cuts_nothing_more():
+    training = cycles(5)  # of six batches, the last widens only
+    ended = []
+    cut = training.method._cut
+
+    def watched(model, theta):
+        cut(model, theta)
+        ended.append(maestro.ranks(model))
+
+    training.method._cut = watched
+    training.run_epoch()
+    assert len(ended) == 2 and ended[0] == ended[1]
+
+
+def test_a_run_that_diverges_is_recorded_as_such():
+    training = cycles(3, lr=1e6)
+    training.run_epoch()
+    assert training.history.diverged
+
+
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "adam"}, {"lookahead": 5}], ids=["adam", "lookahead"]
+    "change",
+    [{"optimizer": "adam"}, {"lookahead": 5}, {"clip": 1.0}],
+    ids=["adam", "lookahead", "clip"],
 )
 def test_recipes_whose_steps_mean_something_else_are_refused(change):
     with pytest.raises(ValueError, match="dlrt with optimizer=.* it takes sgd"):

@@ -17,7 +17,8 @@ also turns the right basis the wrong way when it truncates.
 All other parameters are the optimiser's, at each batch. S has the same learning rate,
 momentum and weight decay (on W); its momentum turns with the bases, as theirs does.
 Within a cycle a layer stores A = U S, which moves, and B = V; outside of it
-A = U sqrt(S) and B = V sqrt(S), with a diagonal S.
+A = U sqrt(S) and B = V sqrt(S), with a diagonal S. A layer of several blocks has one S,
+and bases that are orthonormal as a stack.
 """
 
 import torch
@@ -25,6 +26,8 @@ import torch
 from ..config import integer, number
 from ..lowrank import factorize, low_rank_layers, ranks, truncate
 from .method import Change, Method
+
+ROUNDING = 1e-5  # a tail of singular values that a cycle without a step of S leaves
 
 
 class DLRT(Method):
@@ -34,13 +37,14 @@ class DLRT(Method):
         theta: a layer loses its last columns while their norm is at most this part of
             the norm of all.
         start: the ranks at the beginning, as a part of min(m, n) / 2, which is also the
-            largest rank a layer may have.
-        floor: columns that a layer keeps, or all that it may have, if these are fewer.
+            largest rank a layer may have outside of a cycle.
+        floor: columns that a cut leaves, or all that there may be, if these are fewer.
         every: batches in a cycle, at least 2; an epoch's last cycle ends with it.
         skip: names or patterns of layers left dense.
     """
 
-    replayable = False  # shapes change from cycle to cycle
+    replayable = False
+    reshapes = True
 
     def __init__(self, theta=0.1, start=1.0, floor=2, every=10, skip=()):
         self.floor = integer("floor", floor, low=1)
@@ -49,17 +53,18 @@ class DLRT(Method):
         for name, value in (("theta", theta), ("start", start)):
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
-        self.skip, self.decay = skip, 0.0  # of weights
+        self.skip = skip
         # {layer: (U, momentum of S)} within a cycle; {layer: momentum} outside of it
         self.cycles, self.momenta = {}, {}
         self._start_epoch()
 
     def phases(self, recipe):
-        if recipe.optimizer != "sgd" or recipe.lookahead:
+        if recipe.optimizer != "sgd" or recipe.lookahead or recipe.clip:
             raise ValueError(
-                f"dlrt with optimizer={recipe.optimizer}, lookahead={recipe.lookahead}:"
-                " it takes sgd, whose steps are the gradient's length, and lookahead=0,"
-                " because factors in other bases have no average"
+                f"dlrt with optimizer={recipe.optimizer}, lookahead={recipe.lookahead},"
+                f" clip={recipe.clip:g}: it takes sgd, whose steps are the gradient's "
+                "length; lookahead=0, because factors in other bases have no average; "
+                "and clip=0, because the gradient of its factors is not that of S"
             )
         return super().phases(recipe)
 
@@ -71,15 +76,19 @@ class DLRT(Method):
         return super().prepare(model, example_inputs, generator)
 
     def groups(self, groups, model):
-        """Without the factors, which the integrator moves."""
+        """Without the factors, which the integrator moves; an empty group is theirs.
+
+        The empty group is the last, and carries their rate, momentum and decay.
+        """
         layers = low_rank_layers(model).values()
         factors = {id(p) for layer in layers for p in (layer.U, layer.V)}
+        theirs = {"params": []}
         for group in groups:
             others = [p for p in group["params"] if id(p) not in factors]
             if len(others) < len(group["params"]):
-                self.decay = group["weight_decay"]
+                theirs = group | {"params": []}
             group["params"] = others
-        return [group for group in groups if group["params"]]
+        return [group for group in groups if group["params"]] + [theirs]
 
     @torch.no_grad()
     def after_step(self, model, optimizer):
@@ -88,14 +97,13 @@ class DLRT(Method):
         for name, layer in low_rank_layers(model).items():
             self.columns[name] = self.columns.get(name, 0) + layer.rank
             self.most[name] = max(self.most.get(name, 0), layer.rank)
-            if layer.U.grad is None:
-                continue
-            if place == 0:
+            if layer.U.grad is not None and place == 0:
                 self._widen(name, layer)
-            elif name in self.cycles:
-                self._move(layer, *self.cycles[name], optimizer.param_groups[0])
+            elif layer.U.grad is not None and name in self.cycles:
+                self._move(layer, *self.cycles[name], optimizer.param_groups[-1])
+            layer.U.grad = layer.V.grad = None  # which no optimiser empties
         if place == self.every - 1:
-            self._cut(model)
+            self._cut(model, self.theta)
 
     def _widen(self, name, layer):
         basis, A, B = widen(layer.U, layer.V, layer.U.grad, layer.V.grad)
@@ -108,19 +116,21 @@ class DLRT(Method):
 
     def _move(self, layer, basis, momentum, group):
         """One step of S of W = U S V^T, as SGD with the numbers of ``group`` would."""
-        lr, mu = group["lr"] / group["lr_scale"], group["momentum"]
-        gradient = basis.t() @ layer.U.grad.add(layer.U, alpha=self.decay)  # (p, q)
+        rate, mu, decay = group["lr"], group["momentum"], group["weight_decay"]
+        gradient = basis.t() @ layer.U.grad.add(layer.U, alpha=decay)  # (p, q)
         momentum.mul_(mu).add_(gradient)
         step = gradient + mu * momentum if group["nesterov"] else momentum
-        layer.U.sub_(lr * basis @ step)
+        layer.U.sub_(rate * basis @ step)
 
-    def _cut(self, model):
-        """End the cycle: every layer to the rank within the tolerance, and balanced."""
+    def _cut(self, model, theta):
+        """End the cycle: every layer to the rank within ``theta``, and balanced."""
         layers = low_rank_layers(model)
         for name, (basis, momentum) in self.cycles.items():
             layer = layers[name]
+            if not layer.U.isfinite().all():  # the loop will say that it diverged
+                continue
             A, B, left, right = balance(basis, layer.U, layer.V)
-            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), self.theta)
+            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), theta)
             rank = min(max(rank, self.floor), _most(layer), A.shape[1])
             layer.set_factors(A[:, :rank], B[:, :rank])
             self.momenta[name] = left[:, :rank].t() @ momentum @ right[:, :rank]
@@ -133,7 +143,8 @@ class DLRT(Method):
                 f"an epoch of {self.steps} batches trains no factors: dlrt takes at "
                 "least 2, one that widens their bases and one that moves them"
             )
-        self._cut(model)
+        # a cycle of one batch widened the bases, and gave nothing to cut anew
+        self._cut(model, ROUNDING if self.steps % self.every == 1 else self.theta)
         self._start_epoch()
         return Change.RECAPTURE
 
@@ -176,31 +187,29 @@ def widen(A, B, dA, dB):
     """Bases of W = A B^T that have room for its gradient; W stays as it is.
 
     Args:
-        A, B: (m, r) and (n, r); columns orthogonal, of equal norms in both.
+        A, B: (m, r) and (n, r), W = A B^T.
         dA, dB: the gradients of the loss, G B and G^T A, as large.
     Returns:
-        U: (m, p), p <= 2 r, orthonormal; spans A and dA.
-        A: (m, q), the same W = A B^T; new columns are zero.
-        B: (n, q), q <= 2 r, orthonormal; spans those given, B and dB.
+        U: (m, p), p = min(m, 2 r), orthonormal; spans A and dA.
+        A: (m, q), in the span of U, the same W = A B^T.
+        B: (n, q), q = min(n, 2 r), orthonormal; spans those given, B and dB.
+        The first r columns of U and of the new B are those given, orthonormalised.
     """
     kind = A.dtype
     A, B, dA, dB = (x.double() for x in (A, B, dA, dB))
-    root = A.norm(dim=0).clamp(min=1e-12)  # (r,) sqrt(S)
-    U, V = A / root, B / root
-    U = torch.cat([U, _further(U, dA / root)], 1)
-    V = torch.cat([V, _further(V, dB / root)], 1)
-    new = A.new_zeros(len(A), V.shape[1] - len(root))
-    A = torch.cat([A * root, new], 1)
-    return U.to(kind), A.to(kind), V.to(kind)
+    U, V = _basis(A, dA), _basis(B, dB)
+    return U.to(kind), (A @ (B.t() @ V)).to(kind), V.to(kind)
 
 
-def _further(basis, matrix):
-    """An orthonormal basis of the directions of ``matrix`` outside of ``basis``.
+def _basis(*parts):
+    """An orthonormal basis of all columns of ``parts``, in their order and directions.
 
-    Householder's decomposition of both together: orthonormal also where ``matrix`` has
-    no further direction.
+    By Householder's decomposition, which gives any direction for a column that adds
+    none.
     """
-    return torch.linalg.qr(torch.cat([basis, matrix], 1))[0][:, basis.shape[1] :]
+    parts = [part / part.norm(dim=0).clamp(min=1e-300) for part in parts]
+    Q, R = torch.linalg.qr(torch.cat(parts, 1))
+    return torch.where(R.diagonal() < 0, -Q, Q)
 
 
 def balance(U, A, B):
