@@ -137,6 +137,7 @@ EVERY_METHOD = {
     "svd": {"rank_ratio": 0.5, "tune": 2},
     "spectral_decay": {"coefficient": 1.0, "every": 3},
     "dlrt": {"theta": 0.3},
+    "dlrt_augmented": {"theta": 0.3},
     "imp": {"rounds": 2, "rewind": 1},
     "raregems": {"density": 0.3, "search": 3, "every": 1, "score_decay": 0.1},
     "depgraph": {"tune": 2, "skip": ["fc"]},

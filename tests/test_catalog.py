@@ -83,7 +83,7 @@ def test_experiments_that_lack_runs_are_counted(folders):
 
 def test_every_system_has_rows_on_every_network():
     everywhere = {"pufferfish", "svd", "spectral", "cuttlefish", "imp", "raregems"}
-    everywhere |= {"depgraph", "dlrt", "spectral_decay"}
+    everywhere |= {"depgraph", "dlrt", "dlrt_augmented", "spectral_decay"}
     for name, others in {
         "lenet": set(),
         "compact": {"xnor", "tangent", "tangent_cut"},

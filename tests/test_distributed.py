@@ -117,7 +117,9 @@ RUNS = {
     "masked": run(method="masked"),
     # a batch of more than 60: a gradient of fewer directions leaves some to rounding
     "other shapes within an epoch": methods.resolve(
-        RunConfig("digits", "lenet", "dlrt", Recipe(3, 359, 0.02), {"theta": 0.3})
+        RunConfig(
+            "digits", "lenet", "dlrt_augmented", Recipe(3, 359, 0.02), {"theta": 0.3}
+        )
     ),
 }
 NORMED = run("coloured", model="resnet18", batch_size=359)

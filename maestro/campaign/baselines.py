@@ -77,10 +77,18 @@ SETTLED = {
 }
 # The learning rate of the compact recipe is a dense network's. Systems that train
 # factors or signs have it divided by these on the first seed, as many tries as others
-# have of a weight or a tolerance; DLRT at two tolerances, for its size follows its rate
+# have of a weight or a tolerance. DLRT has two tolerances, because its size follows its
+# rate; by the augmented integrator it has one
 DIVISORS = (1, 3, 10)
 # {method: the divisor with the highest accuracy at the larger size}, for all seeds
-SLOWER = {"pufferfish": 3, "cuttlefish": 1, "spectral": 3, "xnor": 1, "dlrt": 1}
+SLOWER = {
+    "pufferfish": 3,
+    "cuttlefish": 1,
+    "spectral": 3,
+    "dlrt": 3,
+    "dlrt_augmented": 3,
+    "xnor": 1,
+}
 TRIED_THETAS = (0.05, 0.1)
 # Some systems train for more epochs than the recipe has. Dense networks of these shares
 # of the width with TWICE the epochs show what more training alone is worth
@@ -267,6 +275,7 @@ def _others(model, recipe):
         *(("imp", frozen | {"rounds": k}) for k in (3, 6)),
         *(("spectral_decay", skip | {"coefficient": c}) for c in coefficients),
         *(("dlrt", skip | {"theta": theta}) for theta in thetas),
+        *(("dlrt_augmented", skip | {"theta": theta}) for theta in (0.1, 0.2)),
         *(("raregems", frozen | search | {"density": d}) for d in (0.5, 0.25)),
         *(
             ("depgraph", ends | {"params_share": share, "tune": max(1, epochs // 2)})
@@ -305,7 +314,7 @@ def _runs(model, scale, seeds, rows):
 
 def _recipe(model, method, recipe):
     """``recipe`` as ``method`` takes it on ``model``."""
-    if method == "dlrt":  # whose weights have no average
+    if method in ("dlrt", "dlrt_augmented"):  # whose weights have no average
         recipe = replace(recipe, lookahead=0)
     if model == "compact" and method in SLOWER:
         recipe = replace(recipe, lr=recipe.lr / SLOWER[method])

@@ -47,6 +47,7 @@ MARKS = {  # (colour, marker) of each system
     "SVD, tuned": (FACTORS, "X"),
     "spectral decay": (FACTORS, "P"),
     "DLRT": (FACTORS, "D"),
+    "DLRT, augmented": (FACTORS, "d"),
     "IMP": (SPARSE, "*"),
     "RareGems": (SPARSE, "h"),
     "DepGraph": (CHANNELS, "p"),

@@ -13,6 +13,7 @@ from .dense import Dense
 from .dense_start import Pretrained
 from .depgraph import DepGraph
 from .dlrt import DLRT
+from .dlrt_augmented import AugmentedDLRT
 from .full_pass import FullPass
 from .imp import IMP
 from .maestro import Maestro
@@ -35,6 +36,7 @@ __all__ = [
     "METHODS",
     "SVD",
     "XNOR",
+    "AugmentedDLRT",
     "Budgeted",
     "Change",
     "Cuttlefish",
@@ -77,6 +79,7 @@ METHODS = {
     "svd": SVD,
     "spectral_decay": SpectralDecay,
     "dlrt": DLRT,
+    "dlrt_augmented": AugmentedDLRT,
     "imp": IMP,
     "raregems": RareGems,
     "depgraph": DepGraph,

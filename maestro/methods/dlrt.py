@@ -1,24 +1,26 @@
-"""DLRT: dynamical low-rank training, after Schotthoefer 2022 and 2025.
+"""DLRT: dynamical low-rank training, after Schotthoefer 2022, by a parallel integrator.
 
 A weight W = U S V^T, with orthonormal U (m, r) and V (n, r), follows the gradient flow
-on the manifold of matrices of rank r, by the rank-adaptive integrator (Ceruti, Kusch,
-Lubich 2022). With G = dL/dW, one cycle of ``every`` batches is
+on the manifold of matrices of its rank. Each step of length h is that of the
+rank-adaptive parallel integrator (Ceruti, Kusch, Lubich 2024), with G = dL/dW:
 
-    the first batch   widens the bases: U <- qr([U, G V]), V <- qr([V, G^T U]);
-                      W stays as it is, and S becomes (2 r, 2 r)
-    the others        train S in the wider bases, by U^T G V
-    after the last    SVD of S; its tail below a part ``theta`` of its norm is cut
+    K = U S - h G V,   L = V S^T - h G^T U,   S' = S - h U^T G V
+    [U, U+] = qr([U, K]),   [V, V+] = qr([V, L])
+    W' = [U, U+] [[S', L^T V+], [U+^T K, 0]] [V, V+]^T
 
-The paper widens anew for each step of S, in three backward passes on one batch. Here
-each batch has one, as in its authors' code of 2025: the gradient of the layer is
-enough, because U S - h G V and G V add the same directions to U. Their code of 2022
-also turns the right basis the wrong way when it truncates.
+and then W' is cut where the tail of its singular values, in Frobenius norm, falls below
+a part ``theta`` of all. One backward pass gives all three gradients: the layers store
+A = U sqrt(S) and B = V sqrt(S) with a diagonal S, so that G V = dL/dA / sqrt(S) and
+G^T U = dL/dB / sqrt(S).
 
-All other parameters are the optimiser's, at each batch. S has the same learning rate,
-momentum and weight decay (on W); its momentum turns with the bases, as theirs does.
-Within a cycle a layer stores A = U S, which moves, and B = V; outside of it
-A = U sqrt(S) and B = V sqrt(S), with a diagonal S. A layer of several blocks has one S,
-and bases that are orthonormal as a stack.
+The integrator of Schotthoefer 2022 has -h U+^T G V+ in place of the 0, which takes a
+second backward pass, in the larger bases (dlrt_augmented.py). Without that block
+W' = W - h P(G), P the projection on the tangent space, and new singular values are of
+second order in h. Ranks can rise, but do so more slowly than in that paper.
+
+All other parameters are the optimiser's. The bases turn at every step, so the factors
+have no momentum: their steps are longer instead, as long as momentum makes the others'
+over time, h = lr / (1 - momentum). Weight decay is on W, a part of G.
 """
 
 import torch
@@ -27,35 +29,29 @@ from ..config import integer, number
 from ..lowrank import factorize, low_rank_layers, ranks, truncate
 from .method import Change, Method
 
-ROUNDING = 1e-5  # a tail of singular values that a cycle without a step of S leaves
-
 
 class DLRT(Method):
-    """Ranks from a relative tolerance, after each cycle of batches.
+    """Ranks from a relative tolerance, at every step.
 
     Args:
         theta: a layer loses its last columns while their norm is at most this part of
             the norm of all.
         start: the ranks at the beginning, as a part of min(m, n) / 2, which is also the
-            largest rank a layer may have outside of a cycle.
-        floor: columns that a cut leaves, or all that there may be, if these are fewer.
-        every: batches in a cycle, at least 2; an epoch's last cycle ends with it.
+            largest rank a layer may have.
+        floor: columns that a layer keeps, or all that it may have, if these are fewer.
         skip: names or patterns of layers left dense.
     """
 
     replayable = False
     reshapes = True
 
-    def __init__(self, theta=0.1, start=1.0, floor=2, every=10, skip=()):
+    def __init__(self, theta=0.1, start=1.0, floor=2, skip=()):
         self.floor = integer("floor", floor, low=1)
-        self.every = integer("every", every, low=2)
         self.theta, self.start = number("theta", theta), number("start", start)
         for name, value in (("theta", theta), ("start", start)):
             if not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r}: it takes a number in (0, 1]")
         self.skip = skip
-        # {layer: (U, momentum of S)} within a cycle; {layer: momentum} outside of it
-        self.cycles, self.momenta = {}, {}
         self._start_epoch()
 
     def phases(self, recipe):
@@ -71,7 +67,7 @@ class DLRT(Method):
     def prepare(self, model, example_inputs, generator):
         model = factorize(model, self.skip)
         layers = low_rank_layers(model).items()
-        wanted = {n: max(1, int(self.start * _most(layer))) for n, layer in layers}
+        wanted = {n: max(1, int(self.start * most(layer))) for n, layer in layers}
         truncate(model, wanted)
         return super().prepare(model, example_inputs, generator)
 
@@ -92,59 +88,35 @@ class DLRT(Method):
 
     @torch.no_grad()
     def after_step(self, model, optimizer):
-        """Widen the bases of every layer, or move it; cut it after the last batch."""
-        place, self.steps = self.steps % self.every, self.steps + 1
-        for name, layer in low_rank_layers(model).items():
+        """Move every factorised layer by the integrator's step."""
+        group = optimizer.param_groups[-1]
+        length, decay = group["lr"] / (1 - group["momentum"]), group["weight_decay"]
+        for layer in self._counted(model).values():
+            A, B = layer.U, layer.V
+            sigma = A.norm(dim=0).square()  # (r,)
+            dA = A.grad.addcmul(A, sigma, value=decay)
+            dB = B.grad.addcmul(B, sigma, value=decay)
+            if dA.isfinite().all():  # else the loop will say that the run diverged
+                A, B = integrate(A, B, dA, dB, length)
+                self._set(layer, A, B, self.theta)
+
+    def _counted(self, model):
+        """The layers that have gradients; the ranks of all are taken down."""
+        self.steps += 1
+        layers = low_rank_layers(model)
+        for name, layer in layers.items():
             self.columns[name] = self.columns.get(name, 0) + layer.rank
             self.most[name] = max(self.most.get(name, 0), layer.rank)
-            if layer.U.grad is not None and place == 0:
-                self._widen(name, layer)
-            elif layer.U.grad is not None and name in self.cycles:
-                self._move(layer, *self.cycles[name], optimizer.param_groups[-1])
-            layer.U.grad = layer.V.grad = None  # which no optimiser empties
-        if place == self.every - 1:
-            self._cut(model, self.theta)
+        return {n: x for n, x in layers.items() if x.U.grad is not None}
 
-    def _widen(self, name, layer):
-        basis, A, B = widen(layer.U, layer.V, layer.U.grad, layer.V.grad)
-        momentum = basis.new_zeros(basis.shape[1], B.shape[1])
-        if name in self.momenta:  # none of the new directions has any
-            before = self.momenta[name]
-            momentum[: len(before), : len(before)] = before
-        layer.set_factors(A, B)
-        self.cycles[name] = basis, momentum
+    def _set(self, layer, A, B, theta):
+        """Give ``layer`` the columns of A and B within ``theta``; returns their r."""
+        rank = rank_within(A.norm(dim=0) * B.norm(dim=0), theta)
+        rank = min(max(rank, self.floor), most(layer), A.shape[1])
+        layer.set_factors(A[:, :rank].contiguous(), B[:, :rank].contiguous())
+        return rank
 
-    def _move(self, layer, basis, momentum, group):
-        """One step of S of W = U S V^T, as SGD with the numbers of ``group`` would."""
-        rate, mu, decay = group["lr"], group["momentum"], group["weight_decay"]
-        gradient = basis.t() @ layer.U.grad.add(layer.U, alpha=decay)  # (p, q)
-        momentum.mul_(mu).add_(gradient)
-        step = gradient + mu * momentum if group["nesterov"] else momentum
-        layer.U.sub_(rate * basis @ step)
-
-    def _cut(self, model, theta):
-        """End the cycle: every layer to the rank within ``theta``, and balanced."""
-        layers = low_rank_layers(model)
-        for name, (basis, momentum) in self.cycles.items():
-            layer = layers[name]
-            if not layer.U.isfinite().all():  # the loop will say that it diverged
-                continue
-            A, B, left, right = balance(basis, layer.U, layer.V)
-            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), theta)
-            rank = min(max(rank, self.floor), _most(layer), A.shape[1])
-            layer.set_factors(A[:, :rank], B[:, :rank])
-            self.momenta[name] = left[:, :rank].t() @ momentum @ right[:, :rank]
-        self.cycles = {}
-
-    @torch.no_grad()
     def after_epoch(self, model, optimizer):
-        if self.steps < 2:
-            raise ValueError(
-                f"an epoch of {self.steps} batches trains no factors: dlrt takes at "
-                "least 2, one that widens their bases and one that moves them"
-            )
-        # a cycle of one batch widened the bases, and gave nothing to cut anew
-        self._cut(model, ROUNDING if self.steps % self.every == 1 else self.theta)
         self._start_epoch()
         return Change.RECAPTURE
 
@@ -156,77 +128,62 @@ class DLRT(Method):
         return ranks(model)
 
     def training_cost(self, model):
-        """Numbers at the highest ranks of the epoch's steps, MACs at their mean.
-
-        Within a cycle a layer has three matrices: A, B and the basis U.
-        """
+        """Numbers at the highest ranks of the epoch's steps, MACs at their mean."""
         if not self.steps:
             return super().training_cost(model)
         mean = {name: total / self.steps for name, total in self.columns.items()}
-        layers = low_rank_layers(model)
-        bases = sum(len(layers[name].U) * rank for name, rank in self.most.items())
-        held = self.costs.footprint(self.most).params + bases
+        held = self.costs.footprint(self.most).params
         return held, self.costs.footprint(mean).macs
 
     def state_dict(self):
-        names = ("steps", "columns", "most", "cycles", "momenta")
-        return {name: getattr(self, name) for name in names}
+        return {"steps": self.steps, "columns": self.columns, "most": self.most}
 
     def load_state_dict(self, state):
-        self.steps = state["steps"]
-        for name in ("columns", "most", "cycles", "momenta"):
-            setattr(self, name, dict(state[name]))
+        self.steps, self.columns = state["steps"], dict(state["columns"])
+        self.most = dict(state["most"])
 
 
-def _most(layer):
+def most(layer):
     """The largest rank of a layer: twice as many columns must fit into both bases."""
     return max(1, layer.max_rank // 2)
 
 
-def widen(A, B, dA, dB):
-    """Bases of W = A B^T that have room for its gradient; W stays as it is.
+def integrate(A, B, dA, dB, length):
+    """One step of the parallel integrator, not yet truncated.
 
     Args:
-        A, B: (m, r) and (n, r), W = A B^T.
-        dA, dB: the gradients of the loss, G B and G^T A, as large.
+        A, B: (m, r) and (n, r), W = A B^T; columns orthogonal, of equal norms in both.
+        dA, dB: the gradients of the loss, as large.
+        length: of the step.
     Returns:
-        U: (m, p), p = min(m, 2 r), orthonormal; spans A and dA.
-        A: (m, q), in the span of U, the same W = A B^T.
-        B: (n, q), q = min(n, 2 r), orthonormal; spans those given, B and dB.
-        The first r columns of U and of the new B are those given, orthonormalised.
+        A, B of at most 2 r columns, by falling singular value, as those given.
     """
     kind = A.dtype
     A, B, dA, dB = (x.double() for x in (A, B, dA, dB))
-    U, V = _basis(A, dA), _basis(B, dB)
-    return U.to(kind), (A @ (B.t() @ V)).to(kind), V.to(kind)
+    root = A.norm(dim=0).clamp(min=1e-12)  # (r,) sqrt(S)
+    U, V, S = A / root, B / root, torch.diag(root.square())
+    GV, GtU = dA / root, dB / root  # (m, r), (n, r)
+    K, L = U * root.square() - length * GV, V * root.square() - length * GtU
+    core = S - length * U.t() @ GV  # (r, r)
+    more_U, more_V = _further(U, K), _further(V, L)  # (m, .), (n, .)
+    zeros = core.new_zeros(more_U.shape[1], more_V.shape[1])
+    top = torch.cat([core, L.t() @ more_V], 1)
+    bottom = torch.cat([more_U.t() @ K, zeros], 1)
+    P, sigma, Qt = torch.linalg.svd(torch.cat([top, bottom]))
+    both = min(len(P), len(Qt))
+    scale = sigma[:both].sqrt()
+    A = torch.cat([U, more_U], 1) @ P[:, :both] * scale
+    B = torch.cat([V, more_V], 1) @ Qt.t()[:, :both] * scale
+    return A.to(kind), B.to(kind)
 
 
-def _basis(*parts):
-    """An orthonormal basis of all columns of ``parts``, in their order and directions.
+def _further(basis, matrix):
+    """An orthonormal basis of the directions of ``matrix`` outside of ``basis``.
 
-    By Householder's decomposition, which gives any direction for a column that adds
-    none.
+    Householder's decomposition of both together: orthonormal also where ``matrix`` has
+    no further direction.
     """
-    parts = [part / part.norm(dim=0).clamp(min=1e-300) for part in parts]
-    Q, R = torch.linalg.qr(torch.cat(parts, 1))
-    return torch.where(R.diagonal() < 0, -Q, Q)
-
-
-def balance(U, A, B):
-    """The factors of W = A B^T that `widen` takes, with all singular values.
-
-    Args:
-        U, B: (m, p) and (n, q), orthonormal. A: (m, q), in the span of ``U``.
-    Returns:
-        A, B: (m, r) and (n, r), r = min(p, q); columns orthogonal, of equal norms in
-        both, by falling singular value.
-        P, Q: (p, r) and (q, r), which turn the old bases into those of A and B.
-    """
-    kind = A.dtype
-    U, A, B = (x.double() for x in (U, A, B))
-    P, sigma, Qt = torch.linalg.svd(U.t() @ A, full_matrices=False)
-    root, Q = sigma.sqrt(), Qt.t()
-    return tuple(x.to(kind) for x in (U @ P * root, B @ Q * root, P, Q))
+    return torch.linalg.qr(torch.cat([basis, matrix], 1))[0][:, basis.shape[1] :]
 
 
 def rank_within(sigma, theta):
