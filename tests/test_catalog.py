@@ -52,14 +52,14 @@ def test_the_finalists_are_runs_of_the_compact_scale_with_more_seeds():
 def test_rates_are_tried_for_the_systems_that_train_factors_or_signs():
     tries = catalog.NAMED["systems, compact, rates"]()
     words = [describe(config) for config in tries]
-    assert len(tries) == len(set(words)) == 3 * 10
+    assert len(tries) == len(set(words)) == 3 * 11
     assert {config.recipe.lr for config in tries} == {1.5, 0.5, 0.15}
     assert {config.method for config in tries} == set(baselines.SLOWER)
 
 
 def test_a_campaign_takes_an_experiments_name_or_part_of_a_description():
     named = catalog.chosen("systems, compact")
-    assert {c.model for c in named} == {"compact"} and len(named) == 93
+    assert {c.model for c in named} == {"compact"} and len(named) == 99
     assert [c.seed for c in named] == sorted(c.seed for c in named)
     part = catalog.chosen("compact, half as wide, 5 epochs width=32 depgraph")
     assert [c.method for c in part] == 6 * ["depgraph"]

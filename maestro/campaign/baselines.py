@@ -3,8 +3,8 @@
 Every system has the network, the data, the recipe and the seeds of Maestro's runs at
 the same scale. A system whose size is a number has two, about a half and a quarter of
 the dense network's parameters. A system whose size follows from a weight or a tolerance
-(spectral decay, DLRT) has three values of it, and two more on the compact network;
-Maestro has the paper's on LeNet.
+(spectral decay, DLRT) has three values of it, and two more on the compact network; DLRT
+by the augmented integrator has two, and Maestro the paper's on LeNet.
 What a system's authors count in epochs of their recipe is the same share of ours.
 """
 
