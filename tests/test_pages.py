@@ -179,7 +179,7 @@ def test_what_to_take_away_from_the_other_systems_is_so():
         assert other.accuracy > maestro_32.accuracy
         assert other.macs / maestro_32.macs == pytest.approx(share, abs=0.03)
     assert table.training[table.system.isin(["IMP", "RareGems"])].between(2, 7).all()
-    about_one = ["Pufferfish", "DLRT"]
+    about_one = ["Pufferfish", "DLRT", "DLRT, augmented"]
     assert table.training[table.system.isin(about_one)].max() < 1
     with_lasso = table.index.str.startswith("Maestro, λ = ") & (table.macs < 281_640)
     assert table.training[with_lasso].max() < 1.1
@@ -188,6 +188,10 @@ def test_what_to_take_away_from_the_other_systems_is_so():
         for row in table[table.system == system].itertuples():
             smaller = dlrt[dlrt.params <= row.params]
             assert smaller.empty or smaller.accuracy.max() > row.accuracy
+    for theta in ("θ = 0.1", "θ = 0.2"):
+        lower, higher = f"DLRT, augmented, {theta}", f"DLRT, {theta}"
+        assert table.accuracy[lower] < table.accuracy[higher]
+        assert judged.ahead[lower] == UNDECIDED
 
 
 def test_where_the_paper_breaks_its_own_rule_is_so():
@@ -432,6 +436,11 @@ def test_what_the_systems_on_resnet18_say():
     assert (rivals.accuracy > whole.accuracy).all()
     assert (rivals.accuracy - lasso.accuracy).between(3, 7).all()
     assert f"{table.accuracy['dense'] - whole.accuracy:.1f}" == "6.5"
+    assert table.accuracy["SVD, ρ = 0.45"] < lasso.accuracy < whole.accuracy
+    for name, epochs in (("RareGems, density 0.5", 16), ("IMP, 3 rounds", 29)):
+        assert table.epochs[name] == epochs and 0.49 < shares[name] < 0.52
+        assert table.accuracy[name] > table.accuracy["dense"]
+    assert not table.system.str.startswith("dense, trained longer").any()
     xnor = table.loc["XNOR-Net"]
     assert xnor.accuracy == table.accuracy.min() and table.n.max() == 1
     assert 0.24 < xnor.bits / table.bits["dense"] < 0.26
