@@ -179,7 +179,7 @@ def test_what_to_take_away_from_the_other_systems_is_so():
         assert other.accuracy > maestro_32.accuracy
         assert other.macs / maestro_32.macs == pytest.approx(share, abs=0.03)
     assert table.training[table.system.isin(["IMP", "RareGems"])].between(2, 7).all()
-    about_one = ["Pufferfish", "DLRT", "DLRT, augmented"]
+    about_one = ["Pufferfish", "DLRT", "augmented DLRT"]
     assert table.training[table.system.isin(about_one)].max() < 1
     with_lasso = table.index.str.startswith("Maestro, λ = ") & (table.macs < 281_640)
     assert table.training[with_lasso].max() < 1.1
@@ -189,7 +189,7 @@ def test_what_to_take_away_from_the_other_systems_is_so():
             smaller = dlrt[dlrt.params <= row.params]
             assert smaller.empty or smaller.accuracy.max() > row.accuracy
     for theta in ("θ = 0.1", "θ = 0.2"):
-        lower, higher = f"DLRT, augmented, {theta}", f"DLRT, {theta}"
+        lower, higher = f"augmented DLRT, {theta}", f"DLRT, {theta}"
         assert table.accuracy[lower] < table.accuracy[higher]
         assert judged.ahead[lower] == UNDECIDED
 
@@ -481,7 +481,7 @@ def test_what_the_compact_systems_say():
     assert table.epochs["SVD, tuned, ρ = 0.45"] == 6
     assert table.epochs[["DepGraph, 50% wanted", "DepGraph, 25% wanted"]].eq(7).all()
     near = table[table.params.between(0.4 * 146_744, 0.6 * 146_744)].accuracy
-    for system in ("Pufferfish", "spectral init.", "DLRT"):
+    for system in ("Pufferfish", "spectral init.", "DLRT", "augmented DLRT"):
         assert near[near.index.str.startswith(system)].max() < near[half] - 1
     longer = table[table.system.isin(["IMP", "RareGems"])]
     gems, dense = table.loc["RareGems, density 0.5"], table.loc[wide]

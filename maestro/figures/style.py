@@ -47,7 +47,7 @@ MARKS = {  # (colour, marker) of each system
     "SVD, tuned": (FACTORS, "X"),
     "spectral decay": (FACTORS, "P"),
     "DLRT": (FACTORS, "D"),
-    "DLRT, augmented": (FACTORS, "d"),
+    "augmented DLRT": (FACTORS, "d"),
     "IMP": (SPARSE, "*"),
     "RareGems": (SPARSE, "h"),
     "DepGraph": (CHANNELS, "p"),

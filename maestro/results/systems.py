@@ -41,7 +41,7 @@ NAMES = {
     "svd": ("SVD", "rank_ratio", "ρ = {:g}"),
     "spectral_decay": ("spectral decay", "coefficient", "c = {:g}"),
     "dlrt": ("DLRT", "theta", "θ = {:g}"),
-    "dlrt_augmented": ("DLRT, augmented", "theta", "θ = {:g}"),
+    "dlrt_augmented": ("augmented DLRT", "theta", "θ = {:g}"),
     "imp": ("IMP", "rounds", "{} rounds"),
     "raregems": ("RareGems", "density", "density {:g}"),
     "depgraph": ("DepGraph", "params_share", "{:.0%} wanted"),
