@@ -436,7 +436,8 @@ def test_what_the_systems_on_resnet18_say():
     assert (rivals.accuracy > whole.accuracy).all()
     assert (rivals.accuracy - lasso.accuracy).between(3, 7).all()
     assert f"{table.accuracy['dense'] - whole.accuracy:.1f}" == "6.5"
-    assert table.accuracy["SVD, ρ = 0.45"] < lasso.accuracy < whole.accuracy
+    below = table.accuracy[["SVD, ρ = 0.45", "augmented DLRT, θ = 0.1"]]
+    assert below.max() < lasso.accuracy < whole.accuracy
     for name, epochs in (("RareGems, density 0.5", 16), ("IMP, 3 rounds", 29)):
         assert table.epochs[name] == epochs and 0.49 < shares[name] < 0.52
         assert table.accuracy[name] > table.accuracy["dense"]
