@@ -1,42 +1,21 @@
 """DLRT by the augmented integrator: against the matrix equation, in cycles."""
 
-import itertools
-from dataclasses import replace
-
 import pytest
 import torch
 from runs import Pictures, goes_on_from_every_step, run_of_pictures
+from test_dlrt import augmented, factors
 from torch import nn
 
 import maestro
 from maestro.config import Recipe, RunConfig
 from maestro.methods import AugmentedDLRT, resolve
-from maestro.methods.dlrt import rank_within
 from maestro.methods.dlrt_augmented import balance, widen
 from maestro.training.loop import Training
-
-
-def factors(sigma, m=9, n=7):
-    """A and B of W with these singular values, and W."""
-    torch.manual_seed(0)
-    sigma = torch.tensor(sigma, dtype=torch.float64)
-    U = torch.linalg.qr(torch.randn(m, len(sigma), dtype=torch.float64))[0]
-    V = torch.linalg.qr(torch.randn(n, len(sigma), dtype=torch.float64))[0]
-    return U * sigma.sqrt(), V * sigma.sqrt(), U * sigma @ V.t()
 
 
 def spaces(matrix):
     """The orthogonal projection on the columns of ``matrix``."""
     return matrix @ torch.linalg.pinv(matrix)
-
-
-def cycle(A, B, gradient, length, steps=1):
-    """One cycle of DLRT, not yet cut: a widening, and so many steps of S."""
-    G = gradient(A @ B.t())
-    U, A, B = widen(A, B, G @ B, G.t() @ A)
-    for _ in range(steps):
-        A = A - length * U @ U.t() @ gradient(A @ B.t()) @ B
-    return balance(U, A, B)[:2]
 
 
 def test_the_wider_bases_span_the_factors_and_the_gradient():
@@ -56,85 +35,22 @@ def test_a_cycle_is_the_projected_step_of_the_paper():
     """W' = W - h U U^T G V V^T, in the wider bases."""
     A, B, W = factors([3.0, 2.0])
     G = torch.randn(9, 7).double()
-    one, two = cycle(A, B, lambda W: G, 0.01)
+    one, two = augmented(A, B, lambda W: G, 0.01)
     U, _, V = widen(A, B, G @ B, G.t() @ A)
     projected = U @ U.t() @ G @ V @ V.t()
     torch.testing.assert_close((W - one @ two.t()) / 0.01, projected)
     assert one.shape[1] == 4 and torch.linalg.matrix_rank(one @ two.t()) == 4
 
 
-def test_a_cycle_is_the_flow_to_second_order():
-    """Of W' = -G(W) at full freedom: the error of one step falls with its square."""
+def test_a_cut_that_drops_nothing_leaves_the_weight():
+    """The released code of 2022 turns a basis the wrong way here."""
     A, B, W = factors([3.0, 2.0, 1.0])
-    target = factors([2.5, 2.0, 0.7])[2]  # in the same spaces: the rank is enough
-    errors = []
-    for length in (0.1, 0.05, 0.025):
-        one, two = cycle(A, B, lambda W: W - target, length)
-        flow = target + (W - target) * torch.exp(torch.tensor(-length))
-        errors.append((one @ two.t() - flow).norm().item())
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
-    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
-
-
-def test_new_directions_are_of_first_order_in_the_step():
-    """Half the step, half of what the factors lacked."""
-    A, B, _ = factors([3.0, 2.0])
     G = torch.randn(9, 7).double()
-    new = []
-    for length in (1e-4, 5e-5):
-        one, two = cycle(A, B, lambda W: G, length)
-        new.append((one.norm(dim=0) * two.norm(dim=0))[2:])
-    torch.testing.assert_close(
-        new[0] / new[1], torch.full_like(new[0], 2), rtol=0.01, atol=0
-    )
-
-
-def test_the_factors_are_orthogonal_and_balanced_after_a_cycle():
-    A, B, _ = factors([3.0, 2.0, 1.0])
-    G = torch.randn(9, 7).double()
-    U, A, B = widen(A, B, G @ B, G.t() @ A)
-    W = A @ B.t()
-    A, B, P, Q = balance(U, A, B)
-    torch.testing.assert_close(A @ B.t(), W)  # the released code of 2022 loses this
-    torch.testing.assert_close(spaces(A), spaces(U @ P[:, :3]))
-    for factor in (A[:, :3], B[:, :3], P, Q):
-        gram = factor.t() @ factor
-        torch.testing.assert_close(
-            gram, torch.diag(gram.diagonal()), atol=1e-10, rtol=0
-        )
-    torch.testing.assert_close(A.norm(dim=0), B.norm(dim=0))
-    assert torch.equal(A.norm(dim=0).sort(descending=True).values, A.norm(dim=0))
-
-
-def test_ranks_go_up_and_down_with_what_the_loss_wants():
-    """Gradient descent on ||W - target||^2 / 2, whose target changes its rank."""
-    A, B, _ = factors([1.0])
-
-    def rank_after(A, B, target, cycles=20):
-        for _ in range(cycles):
-            A, B = cycle(A, B, lambda W: W - target, 0.2, steps=9)
-            rank = rank_within(A.norm(dim=0) * B.norm(dim=0), 0.05)
-            A, B = A[:, :rank], B[:, :rank]
-        return A, B
-
-    A, B = rank_after(A, B, factors([3.0, 2.0, 1.5, 0.5])[2])
-    assert A.shape[1] == 4
-    A, B = rank_after(A, B, factors([3.0, 2.0])[2])
-    assert A.shape[1] == 2
-
-
-def test_a_training_ends_at_other_ranks(few_digits):
-    options = {"theta": 0.6, "start": 1.0, "floor": 3, "skip": ["fc3"]}
-    recipe = Recipe(2, 25, 0.1, momentum=0.0)
-    config = resolve(RunConfig("digits", "lenet", "dlrt_augmented", recipe, options))
-    run = Training(config, task=few_digits)
-    while not run.finished:
-        run.run_epoch()
-    before, after = run.history.ranks[0][1], run.history.ranks[-1][1]
-    assert before == {"conv1": 3, "conv2": 8, "fc1": 60, "fc2": 42}
-    assert after["fc1"] < before["fc1"] and min(after.values()) >= 3
-    first, second = (line["train_params"] for line in run.history.lines)
-    assert first > second  # an epoch costs what its cycles do
+    U, A, V = widen(A, B, G @ B, G.t() @ A)
+    A, B, P, Q = balance(U, A, V)
+    torch.testing.assert_close(A @ B.t(), W)
+    sizes = A.norm(dim=0) * B.norm(dim=0)
+    torch.testing.assert_close(P * sizes @ Q.t(), U.t() @ W @ V)
 
 
 @pytest.mark.course
@@ -192,11 +108,10 @@ def test_a_weight_of_zeros_gets_its_gradients_directions():
                 torch.testing.assert_close(basis @ basis.t() @ part, part)
 
 
-def cycles(every, **more):
-    """A Training by DLRT with six batches in an epoch."""
+def cycles(every):
+    """A Training with six batches in an epoch."""
     config = run_of_pictures("dlrt_augmented", 15, theta=0.3, every=every)
-    recipe = replace(config.recipe, **more)
-    return Training(replace(config, recipe=recipe), task=Pictures(3, 8, 8))
+    return Training(config, task=Pictures(3, 8, 8))
 
 
 def test_each_step_has_the_gradient_of_its_own_batch(monkeypatch):
@@ -209,8 +124,7 @@ def test_each_step_has_the_gradient_of_its_own_batch(monkeypatch):
         held = [layer.U.grad.clone() for layer in layers]
         seen.append(len(held))
         model.zero_grad()
-        batch = next(itertools.islice(training._batches(), 1))
-        training.task.loss(model, batch)[0].backward()
+        training.task.loss(model, next(training._batches()))[0].backward()
         for layer, grad in zip(layers, held, strict=True):
             torch.testing.assert_close(layer.U.grad, grad)
         step(model)

@@ -471,14 +471,15 @@ def test_what_the_compact_systems_say():
         ("SVD, tuned, ρ = 0.45", half),
         ("spectral decay, c = 0.01", half),
         (narrow, "RareGems, density 0.25"),
+        (wide, "IMP, 3 rounds"),
         ("DepGraph, 50% wanted", half),
         ("DepGraph, 25% wanted", quarter),
         (wide, "RareGems, density 0.5"),
     ]
     said = systems.differences_table(found, pairs).points
     bounds = [tuple(map(float, re.findall(r"[-+]\d+\.\d+", text)[1:])) for text in said]
-    assert all(low < 0 < high for low, high in bounds[:3])
-    assert all(low > 0 for low, _ in bounds[3:])
+    assert all(low < 0 < high for low, high in bounds[:4])
+    assert all(low > 0 for low, _ in bounds[4:])
     assert table.epochs["SVD, tuned, ρ = 0.45"] == 6
     assert table.epochs[["DepGraph, 50% wanted", "DepGraph, 25% wanted"]].eq(7).all()
     near = table[table.params.between(0.4 * 146_744, 0.6 * 146_744)].accuracy

@@ -42,8 +42,7 @@ class DLRT(Method):
         skip: names or patterns of layers left dense.
     """
 
-    replayable = False
-    reshapes = True
+    replayable = False  # shapes change within an epoch
 
     def __init__(self, theta=0.1, start=1.0, floor=2, skip=()):
         self.floor = integer("floor", floor, low=1)

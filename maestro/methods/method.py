@@ -104,11 +104,9 @@ class Method:
     """The hooks, in the order in which the loop calls them.
 
     replayable: whether a step may be recorded as a CUDA graph and replayed.
-    reshapes: whether parameters change their shapes within an epoch.
     """
 
     replayable = True
-    reshapes = False
 
     def phases(self, recipe):
         """The phases of a training with ``recipe``: [Phase, ...], at least one."""

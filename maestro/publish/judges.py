@@ -29,8 +29,15 @@ from .evidence import (
     part,
 )
 
-LOW_RANK = {"pufferfish", "cuttlefish", "spectral", "svd", "spectral_decay"}
-LOW_RANK |= {"dlrt", "dlrt_augmented"}
+LOW_RANK = {
+    "pufferfish",
+    "cuttlefish",
+    "spectral",
+    "svd",
+    "spectral_decay",
+    "dlrt",
+    "dlrt_augmented",
+}
 PRUNING, BINARY = {"imp", "raregems", "depgraph"}, {"xnor"}
 LOWER = 0.94  # the perplexity of Table 3 as a share of Pufferfish's
 LOWER_BY_6 = "perplexity at least 6 % below"

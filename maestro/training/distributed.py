@@ -41,7 +41,7 @@ class Alone:
         """``model`` made ready for the group, before the optimiser is made."""
         return model
 
-    def spread(self, model, example):
+    def spread(self, model, example, before=None):
         """``model`` wrapped for training.
 
         The wrapper is valid until the parameters or the ranks change.
@@ -49,6 +49,8 @@ class Alone:
         Args:
             model: the network.
             example: the inputs of one example.
+            before: an earlier wrapper of these parameters, returned if the ranks are
+                those at which it was made.
         """
         return model
 
@@ -92,7 +94,10 @@ class Group(Alone):
             return model
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
-    def spread(self, model, example):
+    def spread(self, model, example, before=None):
+        shapes = [parameter.shape for parameter in model.parameters()]
+        if before is not None and before.shapes == shapes:
+            return before
         # DDP must not wait for gradients that the outputs do not give; gradients of
         # the lasso are the same in every process
         unused = _unused_parameters(model, example)
@@ -101,7 +106,7 @@ class Group(Alone):
         net = DistributedDataParallel(model)
         for parameter in unused:
             parameter.requires_grad_(True)
-        return _Split(net, self)
+        return _Split(net, self, shapes)
 
     def split(self, model):
         return _Split(model, self)
@@ -203,12 +208,14 @@ def _unused_parameters(model, example):
 class _Split(nn.Module):
     """A network whose call shares the rows among the processes.
 
-    All other attributes are the network's.
+    All other attributes are the network's. shapes: of the parameters, where the network
+    is wrapped for training.
     """
 
-    def __init__(self, net, group):
+    def __init__(self, net, group, shapes=None):
         super().__init__()
         self.net, self.group, self.training = net, group, net.training
+        self.shapes = shapes
 
     def __getattr__(self, name):
         try:

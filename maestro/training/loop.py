@@ -146,10 +146,9 @@ class Training:
             self._follow(self.method.before_epoch(self.model, self.optimizer))
         self.model.train()
         self._freeze()
-        net = None
+        net = None  # wrapped anew each epoch, because shrinking replaces parameters
         for batch in self._batches():
-            if net is None or self.method.reshapes:  # a wrapper is for these shapes
-                net = self.group.spread(self.model, self.task.example)
+            net = self.group.spread(self.model, self.task.example, net)
             self.losses.append(self._train_step(net, batch))
             self.examples += self.task.count(batch)
             self.step += 1
